@@ -1,0 +1,1 @@
+"""Renders the gateway's Envoy configuration."""

@@ -1,0 +1,1 @@
+"""The built-in components, each a folder, made with the SDK that everybody uses."""

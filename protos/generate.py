@@ -1,0 +1,73 @@
+"""Write the Python stubs of every proto under protos/ into sdk/python (run by `make generate`)."""
+
+import filecmp
+import sys
+import tempfile
+from importlib.resources import files
+from pathlib import Path
+
+from grpc_tools import protoc
+
+ROOT = Path(__file__).resolve().parent
+PROJECT = ROOT.parent
+SDK = Path("sdk/python")
+DESCRIPTORS = Path("envoy/bend_envoy/bend.binpb")
+HEADER = '"""Generated from protos/ by `make generate`; do not edit."""\n'
+PACKAGES = ("bend/v1", "bend/internal", "bend/internal/v1", "buf", "buf/validate")
+
+
+def generate(target: Path) -> None:
+    """Write all generated files below `target`, laid out like the project."""
+    out = target / SDK
+    for package in PACKAGES:
+        (out / package).mkdir(parents=True, exist_ok=True)
+        (out / package / "__init__.py").write_text(HEADER, encoding="utf-8")
+    (target / DESCRIPTORS).parent.mkdir(parents=True, exist_ok=True)
+    well_known = str(files("grpc_tools") / "_proto")
+    include = [f"-I{ROOT}", f"-I{ROOT / 'third_party'}", f"-I{well_known}"]
+    protos = sorted(str(p.relative_to(ROOT)) for p in (ROOT / "bend").rglob("*.proto"))
+    public = [p for p in protos if "internal" not in p]
+    services = [p for p in protos if p.endswith("_service.proto")]
+    runs = (
+        [f"--python_out={out}", f"--pyi_out={out}", *protos, "buf/validate/validate.proto"],
+        [f"--grpc_python_out={out}", *services],
+        # The gateway transcodes by this set; error details must be in it to be shown.
+        [
+            "--include_imports",
+            f"--descriptor_set_out={target / DESCRIPTORS}",
+            *public,
+            "google/rpc/error_details.proto",
+        ],
+    )
+    for run in runs:
+        code = protoc.main(["protoc", *include, *run])
+        if code:
+            sys.exit(code)
+
+
+def stale() -> list[str]:
+    """Return the generated files that differ from what the protos say now."""
+    with tempfile.TemporaryDirectory() as scratch:
+        fresh = Path(scratch)
+        generate(fresh)
+        made = [p.relative_to(fresh) for p in fresh.rglob("*") if p.is_file()]
+        return [
+            str(p)
+            for p in sorted(made)
+            if not (PROJECT / p).is_file() or not filecmp.cmp(fresh / p, PROJECT / p, False)
+        ]
+
+
+def main() -> int:
+    """Generate, or with --check only say what is stale; return the exit code."""
+    if "--check" not in sys.argv[1:]:
+        generate(PROJECT)
+        return 0
+    old = stale()
+    for path in old:
+        sys.stderr.write(f"{path} is stale: run `make generate`\n")
+    return 1 if old else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

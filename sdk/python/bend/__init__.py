@@ -1,0 +1,1 @@
+"""Bend's Python SDK."""

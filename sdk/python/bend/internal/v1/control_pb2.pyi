@@ -1,0 +1,144 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class TaskKey(_message.Message):
+    __slots__ = ("execution", "task", "item")
+    EXECUTION_FIELD_NUMBER: _ClassVar[int]
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    ITEM_FIELD_NUMBER: _ClassVar[int]
+    TRY_FIELD_NUMBER: _ClassVar[int]
+    execution: int
+    task: int
+    item: int
+    def __init__(self, execution: _Optional[int] = ..., task: _Optional[int] = ..., item: _Optional[int] = ..., **kwargs) -> None: ...
+
+class OpenKeysRequest(_message.Message):
+    __slots__ = ("keys",)
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    keys: _containers.RepeatedCompositeFieldContainer[TaskKey]
+    def __init__(self, keys: _Optional[_Iterable[_Union[TaskKey, _Mapping]]] = ...) -> None: ...
+
+class OpenKeysResponse(_message.Message):
+    __slots__ = ("states", "epoch")
+    class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        STATE_UNSPECIFIED: _ClassVar[OpenKeysResponse.State]
+        OPEN: _ClassVar[OpenKeysResponse.State]
+        CLOSED: _ClassVar[OpenKeysResponse.State]
+        NOT_MINE: _ClassVar[OpenKeysResponse.State]
+    STATE_UNSPECIFIED: OpenKeysResponse.State
+    OPEN: OpenKeysResponse.State
+    CLOSED: OpenKeysResponse.State
+    NOT_MINE: OpenKeysResponse.State
+    STATES_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    states: _containers.RepeatedScalarFieldContainer[OpenKeysResponse.State]
+    epoch: int
+    def __init__(self, states: _Optional[_Iterable[_Union[OpenKeysResponse.State, str]]] = ..., epoch: _Optional[int] = ...) -> None: ...
+
+class CancelNotice(_message.Message):
+    __slots__ = ("keys",)
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    keys: _containers.RepeatedCompositeFieldContainer[TaskKey]
+    def __init__(self, keys: _Optional[_Iterable[_Union[TaskKey, _Mapping]]] = ...) -> None: ...
+
+class StartedNotice(_message.Message):
+    __slots__ = ("keys", "workers")
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    WORKERS_FIELD_NUMBER: _ClassVar[int]
+    keys: _containers.RepeatedCompositeFieldContainer[TaskKey]
+    workers: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, keys: _Optional[_Iterable[_Union[TaskKey, _Mapping]]] = ..., workers: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class InstanceAnnouncement(_message.Message):
+    __slots__ = ("executor", "sequence", "incarnation", "groups", "leaving")
+    EXECUTOR_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    GROUPS_FIELD_NUMBER: _ClassVar[int]
+    LEAVING_FIELD_NUMBER: _ClassVar[int]
+    executor: str
+    sequence: int
+    incarnation: int
+    groups: _containers.RepeatedCompositeFieldContainer[GroupAnnouncement]
+    leaving: bool
+    def __init__(self, executor: _Optional[str] = ..., sequence: _Optional[int] = ..., incarnation: _Optional[int] = ..., groups: _Optional[_Iterable[_Union[GroupAnnouncement, _Mapping]]] = ..., leaving: _Optional[bool] = ...) -> None: ...
+
+class GroupAnnouncement(_message.Message):
+    __slots__ = ("group", "namespace", "component", "version", "labels", "credit", "long_running", "instances")
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    COMPONENT_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    CREDIT_FIELD_NUMBER: _ClassVar[int]
+    LONG_RUNNING_FIELD_NUMBER: _ClassVar[int]
+    INSTANCES_FIELD_NUMBER: _ClassVar[int]
+    group: str
+    namespace: str
+    component: str
+    version: str
+    labels: _containers.ScalarMap[str, str]
+    credit: int
+    long_running: bool
+    instances: _containers.RepeatedCompositeFieldContainer[InstanceInfo]
+    def __init__(self, group: _Optional[str] = ..., namespace: _Optional[str] = ..., component: _Optional[str] = ..., version: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., credit: _Optional[int] = ..., long_running: _Optional[bool] = ..., instances: _Optional[_Iterable[_Union[InstanceInfo, _Mapping]]] = ...) -> None: ...
+
+class InstanceInfo(_message.Message):
+    __slots__ = ("instance_id", "credit", "in_flight", "draining", "connected_us")
+    INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
+    CREDIT_FIELD_NUMBER: _ClassVar[int]
+    IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
+    DRAINING_FIELD_NUMBER: _ClassVar[int]
+    CONNECTED_US_FIELD_NUMBER: _ClassVar[int]
+    instance_id: str
+    credit: int
+    in_flight: int
+    draining: bool
+    connected_us: int
+    def __init__(self, instance_id: _Optional[str] = ..., credit: _Optional[int] = ..., in_flight: _Optional[int] = ..., draining: _Optional[bool] = ..., connected_us: _Optional[int] = ...) -> None: ...
+
+class EngineCommand(_message.Message):
+    __slots__ = ("request_id", "execution", "actor", "cancel", "notify_slot")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    EXECUTION_FIELD_NUMBER: _ClassVar[int]
+    ACTOR_FIELD_NUMBER: _ClassVar[int]
+    CANCEL_FIELD_NUMBER: _ClassVar[int]
+    NOTIFY_SLOT_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    execution: int
+    actor: str
+    cancel: str
+    notify_slot: int
+    def __init__(self, request_id: _Optional[str] = ..., execution: _Optional[int] = ..., actor: _Optional[str] = ..., cancel: _Optional[str] = ..., notify_slot: _Optional[int] = ...) -> None: ...
+
+class EngineCommandResult(_message.Message):
+    __slots__ = ("code", "reason", "message", "status")
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    code: int
+    reason: str
+    message: str
+    status: int
+    def __init__(self, code: _Optional[int] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ..., status: _Optional[int] = ...) -> None: ...
+
+class FinishedNotice(_message.Message):
+    __slots__ = ("executions",)
+    EXECUTIONS_FIELD_NUMBER: _ClassVar[int]
+    executions: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, executions: _Optional[_Iterable[int]] = ...) -> None: ...

@@ -1,0 +1,1 @@
+"""obstore adapter of the blob port, and its in-memory twin."""

@@ -1,0 +1,1 @@
+"""The loop around the core: starts, results, group commit, dispatch, timers, recovery."""

@@ -1,0 +1,1 @@
+"""Connects the queue to component services: streams, credit, routing, acks."""

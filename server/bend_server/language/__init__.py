@@ -1,0 +1,1 @@
+"""Document to checked definition to plan; CEL and templates. Pure, like the core."""

@@ -1,0 +1,1 @@
+"""What the rooms need of the world: clock, chance, store, queue, blobs. Adapters implement it."""

@@ -1,0 +1,1 @@
+"""NATS JetStream adapter of the queue port, and its in-memory twin."""

@@ -1,0 +1,1 @@
+"""Components, versions, contracts, live instances."""

@@ -1,0 +1,1 @@
+"""gRPC servicers, interceptors, validation, paging, and the JSON that REST shows."""

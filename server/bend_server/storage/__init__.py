@@ -1,0 +1,1 @@
+"""SQL adapters (SQLite, PostgreSQL) of the store ports, and their in-memory twin."""
