@@ -1,6 +1,6 @@
 """The queue as the rooms see it: three streams, and core messages between processes.
 
-Streams: TASKS (subjects `tasks.<group>`) and RESULTS (`results.<slot>`) are work queues with explicit
+Streams: TASKS (subjects `tasks.<group>`), RESULTS (`results.<slot>`): work queues with explicit
 acks per frame; CHUNKS (`chunks.<partition>`) is bounded by age and bytes, old ones are discarded.
 The queue may lose everything at any time: SQL is the truth.
 """
