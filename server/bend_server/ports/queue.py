@@ -121,6 +121,10 @@ class Queue(Protocol):
         """Tell whether a stream still holds a message (published, not yet acked)."""
         ...
 
+    async def incarnation(self, stream: str) -> int:
+        """Return when the stream was made, Unix microseconds: it changes when sequences restart."""
+        ...
+
     async def purge(self, stream: str, subject: str) -> None:
         """Drop all messages of one subject."""
         ...
