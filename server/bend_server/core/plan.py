@@ -47,12 +47,33 @@ class Scope(Protocol):
         ...
 
     def own(self, task: int) -> Mapping[str, object]:
-        """Return a task's own facts: status (lower case), error, attempt, start and end."""
+        """Return a task's own facts: status (lower case), error, attempt, start and end.
+
+        Keys: `status`, `error` (mapping or None), `attempt`, `started_at`, `finished_at` (RFC 3339
+        or None). All of them are always there.
+        """
+        ...
+
+    def blob(self, task: int) -> tuple[str, int] | None:
+        """Return key and size in bytes of an output that lives in the blob store, else None.
+
+        `output` of such a task gives its bytes once the engine has loaded them; until then it
+        raises NeedsBlob.
+        """
         ...
 
 
 class ExpressionError(Exception):
     """An expression could not be evaluated; the text names task, expression and known fields."""
+
+
+class NeedsBlob(Exception):
+    """An expression reads into an output that is not loaded: load the blob, then ask again."""
+
+    def __init__(self, task: int, key: str) -> None:
+        super().__init__(key)
+        self.task = task
+        self.key = key
 
 
 class HolePart(NamedTuple):
