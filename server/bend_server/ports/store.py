@@ -28,7 +28,11 @@ class PartitionOwner(NamedTuple):
 
 
 class Park(NamedTuple):
-    """Leave memory: nothing is dispatched, wake at `wake_at_us` (None: only by an event)."""
+    """Leave memory: nothing is dispatched, wake at `wake_at_us` (None: only by an event).
+
+    `wake_at_us` 0 takes it back: the execution is in its owner's memory again, not parked, and
+    recovery loads it like any other.
+    """
 
     execution: int
     wake_at_us: int | None
@@ -171,6 +175,10 @@ class EngineStore(Protocol):
 
     async def load(self, execution: int) -> StoredExecution | None:
         """Read one execution, terminal or not; None when unknown."""
+        ...
+
+    async def statuses(self, executions: Sequence[int]) -> dict[int, int]:
+        """Return the status of each known execution; at most 1,000 ids at once."""
         ...
 
     async def load_revision(
