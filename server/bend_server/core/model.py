@@ -203,6 +203,14 @@ class FinishRow(NamedTuple):
     finished_us: int
 
 
+class StatusChange(NamedTuple):
+    """A change of an execution's status that is not its end (PAUSED, RUNNING)."""
+
+    execution: int
+    status: int
+    pause_reason: str | None
+
+
 class Outcome(NamedTuple):
     """What came of one try, as the executor (or the engine itself) reports it."""
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from bend_server.core.model import EventRow, FinishRow, ResultRow, StartRow
+from bend_server.core.model import StatusChange as StatusChange
 
 
 class Lease(NamedTuple):
@@ -36,14 +37,6 @@ class Park(NamedTuple):
 
     execution: int
     wake_at_us: int | None
-
-
-class StatusChange(NamedTuple):
-    """A change of an execution's status that is not its end (PAUSED, RUNNING)."""
-
-    execution: int
-    status: int
-    pause_reason: str | None
 
 
 @dataclass(slots=True)

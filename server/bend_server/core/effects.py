@@ -1,0 +1,100 @@
+"""What the machine decided: rows to commit, and what follows once they are committed."""
+
+from enum import IntEnum
+from typing import NamedTuple
+
+from bend_server.core.model import EventRow, FinishRow, ResultRow, StatusChange
+from bend_server.core.state import ExecutionState
+
+
+class TimerKind(IntEnum):
+    """What a timer stands for: which verb of the machine the engine calls when it is due."""
+
+    RETRY = 1
+    GRACE = 2
+    EXECUTION = 3
+
+
+class Ready(NamedTuple):
+    """A try that was opened; dispatched after the commit, unless it was stopped meanwhile.
+
+    At dispatch the engine checks `state.open_try(task, item) == try_` and that
+    `state.stopping(task)` is false; a try that is stopping gets a CANCELLED outcome from the
+    engine itself.
+    """
+
+    state: ExecutionState
+    task: int
+    item: int
+    try_: int
+    attempt: int
+    iteration: int
+
+
+class Timer(NamedTuple):
+    """Wake the machine at `due_us`. Late, early or repeated timers are harmless."""
+
+    due_us: int
+    execution: int
+    kind: int
+    task: int
+    item: int
+    try_: int
+
+
+class Cancel(NamedTuple):
+    """A try to stop: handed out to a worker, or still waiting for dispatch."""
+
+    execution: int
+    task: int
+    item: int
+    try_: int
+
+
+class BlobWait(NamedTuple):
+    """A decision that needs the data of a blob: load `key`, then call `machine.blob_loaded`.
+
+    `task` is the task whose condition waits, or FINISH for the execution's output; `source` is
+    the task whose output has the key.
+    """
+
+    state: ExecutionState
+    task: int
+    source: int
+    key: str
+
+
+FINISH = -1
+
+
+class Effects:
+    """The accumulator of one batch over many executions.
+
+    Rows (`results`, `events`, `finishes`, `changes`) are evolved into their states already and
+    must be committed together; the rest may be acted on only after that commit.
+    """
+
+    __slots__ = (
+        "blobs",
+        "cancels",
+        "changes",
+        "events",
+        "finishes",
+        "ready",
+        "results",
+        "timers",
+    )
+
+    def __init__(self) -> None:
+        self.results: list[ResultRow] = []
+        self.events: list[EventRow] = []
+        self.finishes: list[FinishRow] = []
+        self.changes: list[StatusChange] = []
+        self.ready: list[Ready] = []
+        self.timers: list[Timer] = []
+        self.cancels: list[Cancel] = []
+        self.blobs: list[BlobWait] = []
+
+    def rows(self) -> int:
+        """Return how many rows the batch has."""
+        return len(self.results) + len(self.events) + len(self.finishes) + len(self.changes)
