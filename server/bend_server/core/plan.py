@@ -154,7 +154,7 @@ class Plan:
     revision: int
     tasks: tuple[TaskPlan, ...]
     index: Mapping[str, int]
-    dependency_counts: array[int]
+    dependency_counts: "array[int]"
     roots: tuple[int, ...]
     leaves: tuple[int, ...]
     timeout_us: int = limits.EXECUTION_TIMEOUT_US

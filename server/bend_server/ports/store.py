@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from bend_server.core.model import EventRow, FinishRow, ResultRow, StartRow
-from bend_server.core.model import StatusChange as StatusChange
+from bend_server.core.model import StatusChange as StatusChange  # noqa: PLC0414 (re-exported)
 
 
 class Lease(NamedTuple):

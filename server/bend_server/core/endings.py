@@ -1,0 +1,58 @@
+"""The end of a run: its output, its error, its finish row."""
+
+import orjson
+
+from bend_server.core import limits
+from bend_server.core.effects import FINISH, BlobWait, Effects
+from bend_server.core.model import ExecutionStatus, Failure, TaskStatus
+from bend_server.core.plan import ExpressionError, NeedsBlob
+from bend_server.core.rows import write_finish
+from bend_server.core.scope import ExecutionScope
+from bend_server.core.state import ExecutionState
+
+
+def finish(state: ExecutionState, now_us: int, effects: Effects) -> None:
+    """Write the finish row of an execution whose tasks are all terminal.
+
+    When the output needs a blob that is not loaded, a BlobWait is added instead and the execution
+    stays RUNNING until `machine.blob_loaded`.
+    """
+    if state.ending:
+        write_finish(state, state.ending, None, state.error, now_us, effects)
+        return
+    try:
+        output = execution_output(state)
+    except NeedsBlob as need:
+        effects.blobs.append(BlobWait(state, FINISH, need.task, need.key))
+        return
+    except ExpressionError as error:
+        failure = Failure("EXPRESSION_ERROR", str(error)[: limits.MESSAGE_CHARS_MAX])
+        write_finish(state, ExecutionStatus.FAILED, None, failure, now_us, effects)
+        return
+    if len(output) > limits.BLOB_BYTES_MAX:
+        failure = Failure(
+            "TOO_LARGE",
+            f"the execution's output has {len(output)} bytes, the limit is {limits.BLOB_BYTES_MAX}",
+        )
+        write_finish(state, ExecutionStatus.FAILED, None, failure, now_us, effects)
+        return
+    write_finish(state, ExecutionStatus.COMPLETED, output, None, now_us, effects)
+
+
+def execution_output(state: ExecutionState) -> bytes:
+    """Return the output template's value, or the map of leaf id to output.
+
+    The map has every completed leaf, also when there is only one; skipped leaves are absent.
+    Raises NeedsBlob, ExpressionError.
+    """
+    plan = state.plan
+    scope = ExecutionScope(state)
+    if plan.output is not None:
+        return bytes(memoryview(plan.output(scope)))
+    parts: list[bytes] = []
+    for leaf in plan.leaves:
+        if state.statuses[leaf] == TaskStatus.COMPLETED:
+            output = scope.output(leaf)
+            name = orjson.dumps(plan.tasks[leaf].id)
+            parts.append(name + b":" + (b"null" if output is None else output))
+    return b"{" + b",".join(parts) + b"}"

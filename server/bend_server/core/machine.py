@@ -1,0 +1,274 @@
+"""The verbs of an execution: each decides, evolves the state, and appends to the effects.
+
+All take the time and chance as arguments and do no I/O. A verb that returns bool returns False
+when it changed nothing: late, early and repeated calls are harmless. Rows in the effects are
+evolved already: whoever cannot commit them must drop the state and fold it again from SQL.
+"""
+
+import orjson
+
+from bend_server.core import cancels, history
+from bend_server.core.effects import FINISH, BlobWait, Effects, Timer, TimerKind
+from bend_server.core.endings import finish
+from bend_server.core.evolve import evolve_running, evolve_started
+from bend_server.core.failures import failure_of
+from bend_server.core.history import fold, retry_timer
+from bend_server.core.model import (
+    ITEM_NONE,
+    EventKind,
+    ExecutionStatus,
+    Failure,
+    Outcome,
+    StartRow,
+    StatusChange,
+    TaskStatus,
+)
+from bend_server.core.plan import Plan
+from bend_server.core.readiness import judge, open_task, settle
+from bend_server.core.retries import Jitter, next_attempt_us
+from bend_server.core.rows import write_decision, write_event, write_finish, write_outcome
+from bend_server.core.state import ExecutionState
+
+__all__ = [
+    "apply",
+    "begin",
+    "blob_loaded",
+    "execution_timed_out",
+    "fold",
+    "grace_over",
+    "quarantine",
+    "request_cancel",
+    "resume",
+    "retry_due",
+    "running",
+    "start",
+]
+
+_SCHEDULED = int(TaskStatus.SCHEDULED)
+_RUNNING = int(TaskStatus.RUNNING)
+_COMPLETED = int(TaskStatus.COMPLETED)
+_CANCELLED = int(TaskStatus.CANCELLED)
+_FAILED = int(TaskStatus.FAILED)
+_TIMED_OUT = int(TaskStatus.TIMED_OUT)
+_PENDING_EXECUTION = int(ExecutionStatus.PENDING)
+QUARANTINED = "QUARANTINED"
+
+
+def begin(plan: Plan, start_row: StartRow) -> ExecutionState:
+    """Return the state of an execution that was accepted and has not moved yet."""
+    return ExecutionState(plan, start_row, start_row.status)
+
+
+def start(state: ExecutionState, now_us: int, chance: Jitter, effects: Effects) -> None:
+    """Set an execution going: its roots become ready, its deadline gets a timer.
+
+    One that was accepted PENDING gets a change to RUNNING. Call it once, after `begin`.
+    """
+    if state.status == _PENDING_EXECUTION:
+        _set_running(state, effects)
+    row = state.start
+    if row.deadline_us:
+        effects.timers.append(Timer(row.deadline_us, row.id, TimerKind.EXECUTION, -1, ITEM_NONE, 0))
+    ended: list[int] | None = None
+    for task in state.plan.roots:
+        if judge(state, task, now_us, effects):
+            if ended is None:
+                ended = []
+            ended.append(task)
+    if ended is not None:
+        settle(state, ended, now_us, effects)
+
+
+def apply(
+    state: ExecutionState, outcome: Outcome, now_us: int, chance: Jitter, effects: Effects
+) -> bool:
+    """Take in what came of a try. False: stale or duplicate, nothing changed.
+
+    Only the open try counts. While an execution is ending, an outcome of a task that was asked
+    to stop is stored as it is: COMPLETED stays COMPLETED, and nothing is retried. A CANCELLED
+    that nobody asked for is a failure with the reason CANCELLED.
+
+    Args:
+        outcome: status COMPLETED, FAILED, TIMED_OUT or CANCELLED. A rendering failure is an
+            outcome too, made by the engine: FAILED, EXPRESSION_ERROR, not retryable.
+    """
+    task = outcome.task
+    statuses = state.statuses
+    if (
+        not 0 <= task < len(statuses)
+        or not _SCHEDULED <= statuses[task] <= _RUNNING
+        or outcome.try_ != state.tries[task]
+        or outcome.item != ITEM_NONE
+        or state.quarantined
+    ):
+        return False
+    if outcome.status == _COMPLETED:
+        write_outcome(state, outcome, _COMPLETED, None, None, effects)
+    elif outcome.status in (_FAILED, _TIMED_OUT, _CANCELLED):
+        if not _apply_failure(state, outcome, now_us, chance, effects):
+            return True
+    else:
+        return False
+    settle(state, [task], now_us, effects)
+    return True
+
+
+def _apply_failure(
+    state: ExecutionState, outcome: Outcome, now_us: int, chance: Jitter, effects: Effects
+) -> bool:
+    """Write the row of a try that did not complete; return whether the task became terminal."""
+    task = outcome.task
+    status = outcome.status
+    failure = failure_of(status, outcome.failure)
+    if state.stopping(task):
+        write_outcome(state, outcome, status, failure, None, effects)
+        return True
+    if status == _CANCELLED:
+        status = _FAILED
+        if outcome.failure is None:
+            failure = Failure("CANCELLED", "the component cancelled the task by itself")
+    firsts = state.firsts
+    first_us = None if firsts is None else firsts.get(task)
+    due_us = next_attempt_us(
+        state.plan.tasks[task].retry,
+        failure,
+        timed_out=status == _TIMED_OUT,
+        attempt=state.attempt(task),
+        first_us=first_us or outcome.started_us or outcome.finished_us,
+        now_us=now_us,
+        chance=chance,
+    )
+    write_outcome(state, outcome, status, failure, due_us, effects)
+    if due_us is None:
+        return True
+    effects.timers.append(retry_timer(state, task, due_us))
+    return False
+
+
+def running(state: ExecutionState, task: int, item: int, try_: int) -> bool:
+    """Note that a worker began the open try. A hint without a row: it may be lost or repeated."""
+    if state.open_try(task, item) != try_ or state.statuses[task] != _SCHEDULED:
+        return False
+    evolve_running(state, task)
+    return True
+
+
+def retry_due(
+    state: ExecutionState, task: int, item: int, now_us: int, chance: Jitter, effects: Effects
+) -> bool:
+    """Open the next try of a WAITING task whose backoff is over. False: not waiting, or early."""
+    due_us = None if state.due is None else state.due.get(task)
+    if item != ITEM_NONE or due_us is None or now_us < due_us or state.quarantined:
+        return False
+    open_task(state, task, effects)
+    return True
+
+
+def request_cancel(
+    state: ExecutionState,
+    reason: str,
+    actor: str,
+    now_us: int,
+    chance: Jitter,
+    effects: Effects,
+) -> bool:
+    """Cancel the execution: it ends CANCELLED. False: it has ended, or ends already.
+
+    What has not started is cancelled at once, tasks with `run_if: failure | always` included
+    (core/cancels.py says why); open tries are asked to stop and have limits.CANCEL_GRACE_US.
+    A quarantined execution gives its open tries up at once.
+    """
+    return cancels.cancel(state, reason, actor, now_us, effects)
+
+
+def execution_timed_out(
+    state: ExecutionState, now_us: int, chance: Jitter, effects: Effects
+) -> bool:
+    """End an execution whose deadline has come: like a cancel, with the status TIMED_OUT."""
+    return cancels.time_out(state, now_us, effects)
+
+
+def grace_over(state: ExecutionState, now_us: int, chance: Jitter, effects: Effects) -> bool:
+    """Write CANCELLED for tries that were asked to stop and did not answer in time."""
+    return cancels.end_grace(state, now_us, effects)
+
+
+def quarantine(
+    state: ExecutionState,
+    reason: str,
+    now_us: int,
+    chance: Jitter,
+    effects: Effects,
+    *,
+    message: str = "",
+) -> bool:
+    """Take an execution out of service: PAUSED, pause reason QUARANTINED. False: it cannot be.
+
+    From then on only a cancel moves it; outcomes and timers are refused.
+    """
+    if state.terminal or state.quarantined:
+        return False
+    body = orjson.dumps({"reason": reason, "message": message})
+    write_event(state, EventKind.QUARANTINED, body, now_us, effects)
+    effects.changes.append(StatusChange(state.start.id, ExecutionStatus.PAUSED, QUARANTINED))
+    return True
+
+
+def blob_loaded(
+    state: ExecutionState,
+    wait: BlobWait,
+    data: bytes | None,
+    now_us: int,
+    chance: Jitter,
+    effects: Effects,
+) -> bool:
+    """Decide what waited for a blob. False: it was decided otherwise meanwhile.
+
+    A decision that needs one more blob adds another BlobWait; data that was given stays until the
+    decision is made.
+
+    Args:
+        data: the blob; None when the store no longer has it, which fails what waits for it.
+    """
+    if state.terminal or state.quarantined:
+        return False
+    if data is not None:
+        state.hold_blob(wait.source, data)
+    failure = Failure("BLOB_MISSING", f"the blob store has lost {wait.key}")
+    waits = len(effects.blobs)
+    if wait.task == FINISH:
+        if state.unfinished:
+            return False
+        if data is None:
+            write_finish(state, ExecutionStatus.FAILED, None, failure, now_us, effects)
+        else:
+            finish(state, now_us, effects)
+    else:
+        if state.statuses[wait.task] != TaskStatus.PENDING or state.remaining[wait.task]:
+            return False
+        if data is None:
+            write_decision(state, wait.task, _FAILED, failure, now_us, effects)
+            settle(state, [wait.task], now_us, effects)
+        elif judge(state, wait.task, now_us, effects):
+            settle(state, [wait.task], now_us, effects)
+    if len(effects.blobs) == waits:
+        state.drop_blobs()
+    return True
+
+
+def resume(state: ExecutionState, now_us: int, chance: Jitter, effects: Effects) -> None:
+    """Bring a folded execution back to life.
+
+    Emits ready for every open try that may run (those already handed out too: the caller knows
+    what the queue holds), cancels for those that were asked to stop, timers for what waits; judges
+    what a crash left undecided and finishes what it left unfinished. Never writes a row for what
+    has one. A quarantined or terminal execution stays as it is. Harmless on a live execution.
+    """
+    if state.status == _PENDING_EXECUTION:
+        _set_running(state, effects)
+    history.resume(state, now_us, effects)
+
+
+def _set_running(state: ExecutionState, effects: Effects) -> None:
+    evolve_started(state)
+    effects.changes.append(StatusChange(state.start.id, ExecutionStatus.RUNNING, None))
