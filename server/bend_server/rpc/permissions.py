@@ -105,6 +105,11 @@ RULES: dict[str, Rule] = {
             "ListInstances": ("components:read", _USUAL, True),
         },
     ),
+    **_rules(
+        "bend.v1.OperationsService",
+        _ENGINE,
+        {"GetReadiness": (PUBLIC, _USUAL, True), "GetOpenApi": (PUBLIC, _USUAL, True)},
+    ),
     # The stream carries many small results: its servicer checks what it takes, once.
     **_rules("bend.v1.ExecutorService", _EXECUTOR, {"Connect": ("tasks:serve", None, False)}),
     **_rules(
