@@ -1,7 +1,7 @@
 """One execution driven by hand: a test says what happens, and looks at what came of it."""
 
 from bend_server.core import machine
-from bend_server.core.effects import Effects, TimerKind
+from bend_server.core.effects import FINISH, Effects, TimerKind
 from bend_server.core.model import (
     ITEM_NONE,
     EventRow,
@@ -18,6 +18,7 @@ from bend_server.core.state import BlobOutput, ExecutionState
 from tests.kit.plans import NOW_US, start_row
 
 SECOND_US = 1_000_000
+BLOB = b"7"
 
 
 class FullJitter:
@@ -179,6 +180,9 @@ class Run:
         copy = self.folded()
         effects = Effects()
         machine.resume(copy, self.now_us, self.chance, effects)
+        for wait in effects.blobs:  # grows when a decision needs one more
+            if wait.task != FINISH and self.state.statuses[wait.task] != TaskStatus.PENDING:
+                machine.blob_loaded(copy, wait, BLOB, self.now_us, self.chance, effects)
         assert not effects.rows(), "recovery wrote rows for what has them"
         live, replayed = snapshot(self.state), snapshot(copy)
         scheduled, began = int(TaskStatus.SCHEDULED), int(TaskStatus.RUNNING)

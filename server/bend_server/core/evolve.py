@@ -68,6 +68,18 @@ def _next_seq(state: ExecutionState, seq: int) -> None:
     state.seq = seq
 
 
+def _wrong_try(state: ExecutionState, row: ResultRow) -> None:
+    raise InvariantBroken(
+        f"row {row.seq} of execution {state.start.id} closes try {row.try_} of task {row.task}, "
+        f"whose last try is {state.tries[row.task]}",
+        execution=state.start.id,
+        seq=row.seq,
+        task=row.task,
+        got=row.try_,
+        last=state.tries[row.task],
+    )
+
+
 def evolve_result(state: ExecutionState, row: ResultRow) -> None:
     """Take in the end of a try, or a decision about a task (a skip, a cancel)."""
     _next_seq(state, row.seq)
@@ -75,14 +87,18 @@ def evolve_result(state: ExecutionState, row: ResultRow) -> None:
     statuses = state.statuses
     source = statuses[task]
     target = _WAITING if row.retry_at_us is not None else row.status
-    if row.attempt and source in _UNOPENED and target != source:
+    try_ = row.try_
+    unopened = source in _UNOPENED
+    if try_ != state.tries[task] + unopened:
+        _wrong_try(state, row)
+    if unopened and row.attempt:
         # In a fold nobody opened the try; the row proves that it was.
         source = _SCHEDULED
     if not ALLOWED[source * WIDTH + target]:
         check(state.start.id, task, source, target)
     statuses[task] = target
-    state.tries[task] = row.try_
-    if row.attempt != row.try_:
+    state.tries[task] = try_
+    if row.attempt != try_:
         if state.attempts is None:
             state.attempts = {}
         state.attempts[task] = row.attempt

@@ -8,7 +8,7 @@ from bend_server.core.effects import Effects, Ready, Timer, TimerKind
 from bend_server.core.endings import finish
 from bend_server.core.errors import CorruptHistory, InvariantBroken
 from bend_server.core.evolve import evolve_event, evolve_finish, evolve_open, evolve_result
-from bend_server.core.failures import fails_execution
+from bend_server.core.failures import begin_failing, fails_execution
 from bend_server.core.model import (
     ITEM_NONE,
     EventRow,
@@ -80,12 +80,16 @@ def resume(state: ExecutionState, now_us: int, effects: Effects) -> None:
             Timer(start.deadline_us, start.id, TimerKind.EXECUTION, -1, ITEM_NONE, 0)
         )
     ended: list[int] = []
+    if not state.ending:
+        for task in range(len(state.statuses)):
+            if fails_execution(state, task):
+                ended += begin_failing(state, task, now_us, effects)
+                break
     stopping = False
     for task, status in enumerate(state.statuses):
         if status >= _COMPLETED:
-            if not state.ending and fails_execution(state, task):
-                ended.append(task)
-        elif state.stopping(task):
+            continue
+        if state.stopping(task):
             _resume_stopping(state, task, effects)
             stopping = True
         else:
@@ -110,8 +114,8 @@ def _resume_task(
 ) -> None:
     status = state.statuses[task]
     if status == _PENDING:
-        if not state.remaining[task] and judge(state, task, now_us, effects):
-            ended.append(task)
+        if not state.remaining[task]:
+            judge(state, task, ended, now_us, effects)
     elif status == _WAITING:
         due_us = (state.due or {})[task]
         if due_us <= now_us:

@@ -24,9 +24,9 @@ from bend_server.core.model import (
     TaskStatus,
 )
 from bend_server.core.plan import Plan
-from bend_server.core.readiness import judge, open_task, settle
+from bend_server.core.readiness import fail_undone, judge, open_task, settle
 from bend_server.core.retries import Jitter, next_attempt_us
-from bend_server.core.rows import write_decision, write_event, write_finish, write_outcome
+from bend_server.core.rows import write_event, write_finish, write_outcome
 from bend_server.core.state import ExecutionState
 
 __all__ = [
@@ -44,6 +44,7 @@ __all__ = [
     "start",
 ]
 
+_PENDING = int(TaskStatus.PENDING)
 _SCHEDULED = int(TaskStatus.SCHEDULED)
 _RUNNING = int(TaskStatus.RUNNING)
 _COMPLETED = int(TaskStatus.COMPLETED)
@@ -69,13 +70,11 @@ def start(state: ExecutionState, now_us: int, chance: Jitter, effects: Effects) 
     row = state.start
     if row.deadline_us:
         effects.timers.append(Timer(row.deadline_us, row.id, TimerKind.EXECUTION, -1, ITEM_NONE, 0))
-    ended: list[int] | None = None
+    ended: list[int] = []
     for task in state.plan.roots:
-        if judge(state, task, now_us, effects):
-            if ended is None:
-                ended = []
-            ended.append(task)
-    if ended is not None:
+        if state.statuses[task] == _PENDING:  # else a root before it failed and cancelled it
+            judge(state, task, ended, now_us, effects)
+    if ended:
         settle(state, ended, now_us, effects)
 
 
@@ -244,13 +243,15 @@ def blob_loaded(
         else:
             finish(state, now_us, effects)
     else:
-        if state.statuses[wait.task] != TaskStatus.PENDING or state.remaining[wait.task]:
+        if state.statuses[wait.task] != _PENDING or state.remaining[wait.task]:
             return False
+        ended: list[int] = []
         if data is None:
-            write_decision(state, wait.task, _FAILED, failure, now_us, effects)
-            settle(state, [wait.task], now_us, effects)
-        elif judge(state, wait.task, now_us, effects):
-            settle(state, [wait.task], now_us, effects)
+            fail_undone(state, wait.task, failure, ended, now_us, effects)
+        else:
+            judge(state, wait.task, ended, now_us, effects)
+        if ended:
+            settle(state, ended, now_us, effects)
     if len(effects.blobs) == waits:
         state.drop_blobs()
     return True

@@ -40,43 +40,60 @@ def settle(state: ExecutionState, ended: list[int], now_us: int, effects: Effect
         if status in _FAILURES and not state.ending and fails_execution(state, task):
             ended.extend(begin_failing(state, task, now_us, effects))
         for successor in tasks[task].successors:
-            if (
-                not remaining[successor]
-                and statuses[successor] == _PENDING
-                and judge(state, successor, now_us, effects)
-            ):
-                ended.append(successor)  # noqa: PERF401 (judging may extend the list, too)
+            if not remaining[successor] and statuses[successor] == _PENDING:
+                judge(state, successor, ended, now_us, effects)
     if not state.unfinished:
         finish(state, now_us, effects)
 
 
-def judge(state: ExecutionState, task: int, now_us: int, effects: Effects) -> bool:
+def judge(
+    state: ExecutionState, task: int, ended: list[int], now_us: int, effects: Effects
+) -> None:
     """Decide about a PENDING task whose dependencies are all terminal.
 
-    It is opened, skipped, cancelled or failed, or waits for a blob that its condition needs.
-    Returns whether it became terminal.
+    It is opened, skipped, cancelled or failed, or waits for a blob that its condition needs. A
+    failure starts the failing phase at once, before anything else is judged.
+
+    Args:
+        ended: takes the tasks that became terminal.
     """
     plan = state.plan.tasks[task]
     verdict = _run_if(state, plan)
     if verdict:
         failure = CAUSE.get(state.ending) if verdict == _CANCELLED else None
         write_decision(state, task, verdict, failure, now_us, effects)
-        return True
+        ended.append(task)
+        return
     if plan.condition is not None:
         try:
             met = plan.condition(ExecutionScope(state))
         except NeedsBlob as need:
             effects.blobs.append(BlobWait(state, task, need.task, need.key))
-            return False
+            return
         except ExpressionError as error:
             failure = Failure("EXPRESSION_ERROR", str(error)[: limits.MESSAGE_CHARS_MAX])
-            write_decision(state, task, TaskStatus.FAILED, failure, now_us, effects)
-            return True
+            fail_undone(state, task, failure, ended, now_us, effects)
+            return
         if not met:
             write_decision(state, task, TaskStatus.SKIPPED, None, now_us, effects)
-            return True
+            ended.append(task)
+            return
     open_task(state, task, effects)
-    return False
+
+
+def fail_undone(
+    state: ExecutionState,
+    task: int,
+    failure: Failure,
+    ended: list[int],
+    now_us: int,
+    effects: Effects,
+) -> None:
+    """Fail a PENDING task that could not be judged; `ended` takes what became terminal."""
+    write_decision(state, task, TaskStatus.FAILED, failure, now_us, effects)
+    ended.append(task)
+    if not state.ending and fails_execution(state, task):
+        ended.extend(begin_failing(state, task, now_us, effects))
 
 
 def open_task(state: ExecutionState, task: int, effects: Effects) -> None:
