@@ -1,0 +1,1 @@
+"""Readable stories of one execution; `python -m tests.scenarios --rewrite` writes what happens."""
