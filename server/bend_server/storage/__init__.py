@@ -1,1 +1,1 @@
-"""SQL adapters (SQLite, PostgreSQL) of the store ports, and their in-memory twin."""
+"""SQL stores on SQLite and PostgreSQL, and their twin in memory."""
