@@ -110,6 +110,12 @@ RULES: dict[str, Rule] = {
         _ENGINE,
         {"GetReadiness": (PUBLIC, _USUAL, True), "GetOpenApi": (PUBLIC, _USUAL, True)},
     ),
+    # Probes and tools need no proof: it tells nothing about workflows.
+    **_rules(
+        "bend.v1.OperationsService",
+        _MESH,
+        {"GetReadiness": (PUBLIC, _USUAL, True), "GetOpenApi": (PUBLIC, _USUAL, True)},
+    ),
     # The stream carries many small results: its servicer checks what it takes, once.
     **_rules("bend.v1.ExecutorService", _EXECUTOR, {"Connect": ("tasks:serve", None, False)}),
     **_rules(
