@@ -8,6 +8,7 @@ from bend_server.core import limits
 from bend_server.core.errors import Finding, InvalidDocument
 from bend_server.core.plan import RetryPolicy
 from bend_server.language.cel_library import Programs
+from bend_server.language.collector import paused_collector
 from bend_server.language.definition import Definition, Header
 from bend_server.language.findings import Findings, Locator, cut, show_path
 from bend_server.language.graph import link
@@ -57,12 +58,13 @@ def compile_document(data: bytes, content_type: str) -> Definition:
     Raises:
         InvalidDocument: with every finding, at most 100, in document order.
     """
-    value, locator = _parsed(data, content_type)
-    findings = Findings()
-    definition = _Compilation(findings, locator).definition(value)
-    if definition is None:
-        raise InvalidDocument(findings.placed(locator))
-    return definition
+    with paused_collector():
+        value, locator = _parsed(data, content_type)
+        findings = Findings()
+        definition = _Compilation(findings, locator).definition(value)
+        if definition is None:
+            raise InvalidDocument(findings.placed(locator))
+        return definition
 
 
 def findings_of(data: bytes, content_type: str) -> list[Finding]:

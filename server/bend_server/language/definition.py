@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from bend_server.core import limits
 from bend_server.core.errors import Finding
 from bend_server.core.plan import Plan, Scope, TaskPlan
+from bend_server.language.collector import paused_collector
 from bend_server.language.contracts import ContractView, check_contracts
 from bend_server.language.findings import Findings, Locator, Place, show_path
 from bend_server.language.graph import Graph
@@ -151,12 +152,14 @@ class Definition:
                 task's own pin goes before it.
         """
         header, graph = self._header, self._graph
+        with paused_collector():
+            tasks = tuple(self._task_plan(task, pins) for task in self._tasks)
         counts = array("I", (len(row) for row in graph.dependencies))
         return Plan(
             namespace=namespace,
             workflow=header.name,
             revision=revision,
-            tasks=tuple(self._task_plan(task, pins) for task in self._tasks),
+            tasks=tasks,
             index={task.id: task.index for task in self._tasks},
             dependency_counts=counts,
             roots=tuple(at for at, row in enumerate(graph.dependencies) if not row),

@@ -1,8 +1,12 @@
 """Expressions: checked when the document is compiled, cut into pieces for evaluation."""
 
+import re
+
 from bend_server.core import limits
 from bend_server.language.cel_library import Programs
 from bend_server.language.cel_syntax import (
+    KEYWORDS,
+    RESERVED,
     TYPES,
     BadExpression,
     Call,
@@ -23,6 +27,8 @@ from bend_server.language.names import Names, Reference, chain_of
 from bend_server.language.pieces import GatherSlot, HasSlot, PathSlot, Piece, Slot
 
 MACRO_DEPTH_MAX = 3
+_PURE_PATH = re.compile(r"\s*([A-Za-z_][A-Za-z0-9_]*)((?:\.[A-Za-z_][A-Za-z0-9_]*){0,16})\s*")
+_NO_ROOTS = KEYWORDS | RESERVED | TYPES
 FUNCTIONS = frozenset(
     [
         "size",
@@ -263,7 +269,23 @@ def compile_expression(source: str, names: Names, programs: Programs) -> Express
             0,
             "TOO_LARGE",
         )
+    pure = _PURE_PATH.fullmatch(source)
+    if pure is not None and pure[1] not in _NO_ROOTS:
+        return _path_expression(source, pure, names)
     tree = parse_expression(source)
     builder = Builder(source, names, programs)
     piece = builder.piece(tree, frozenset())
     return Expression(source, piece, tuple(builder.references))
+
+
+def _path_expression(source: str, match: re.Match[str], names: Names) -> Expression:
+    """Make a path ready without a tree: most templates are nothing else."""
+    offset = match.start(1)
+    steps: tuple[str, ...] = tuple(match[2].split(".")[1:])
+    for step in steps:
+        if step in KEYWORDS:
+            raise BadExpression(f"expected a name, found '{step}'", match.start(2))
+    reference = names.resolve(match[1], steps, False, offset)
+    node = Name(offset, match.end(2), match[1])
+    piece = Piece(None, [("v0", PathSlot(reference))], {}, node, bounded=True)
+    return Expression(source, piece, (reference,))

@@ -5,6 +5,7 @@ input without gaps is written once. A secret, or a stored output taken whole, be
 the executor fills: what is filled in is never read as a template again.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -32,6 +33,8 @@ TEMPLATES_MAX = 1000
 Gap = Callable[[Scope, list[Hole]], bytes]
 Part = bytes | Gap
 OPEN, CLOSE = "{{", "}}"
+# With one of these in it, or a third brace after it, a template may not end at the first }}.
+_INTRICATE = re.compile(r"""['"{]|\}\}\}""")
 
 
 class Embedded(NamedTuple):
@@ -45,6 +48,13 @@ class Secret(NamedTuple):
     """A secret's name inside a string."""
 
     name: str
+
+
+class Label(NamedTuple):
+    """Whose string it is, and where it stands: for errors."""
+
+    owner: str
+    path: Path
 
 
 class Compiled(NamedTuple):
@@ -73,7 +83,9 @@ def split_template(text: str) -> list[str | Embedded]:
     while (start := text.find(OPEN, at)) >= 0:
         if start > at:
             pieces.append(text[at:start])
-        end = _end_of(text, start + 2)
+        end = text.find(CLOSE, start + 2)
+        if end < 0 or _INTRICATE.search(text, start + 2, end + 3):
+            end = _end_of(text, start + 2)
         pieces.append(Embedded(text[start + 2 : end], start + 2))
         if len(pieces) > TEMPLATES_MAX:
             raise BadExpression(f"more than {TEMPLATES_MAX} templates", start, "TOO_LARGE")
@@ -299,7 +311,7 @@ class _Compiler:
             raise BadExpression(str(error), 0) from None
 
     def _emit(self, pieces: list[str | Secret | Expression], path: Path, pointer: str) -> None:
-        label = f"{self._owner}, {show_path(path)}: "
+        label = Label(self._owner, path)
         first, memory = pieces[0], self._with.memory
         if any(isinstance(piece, Secret) for piece in pieces):
             self._gap(_secret_gap(pieces, pointer, label, memory))
@@ -316,15 +328,16 @@ def _nothing(memory: Memory) -> Env:
     return Env(None, memory, COST_MAX)  # type: ignore[arg-type]
 
 
-def _shown(label: str, expression: Expression) -> str:
-    return f"{label}'{cut(expression.source.strip(), 200)}': "
+def _failed(label: Label, expression: Expression, error: Exception) -> ExpressionError:
+    """Name owner, place and expression; made only when needed."""
+    shown = cut(expression.source.strip(), 200)
+    return ExpressionError(f"{label.owner}, {show_path(label.path)}: '{shown}': {error}")
 
 
 def _value_gap(
-    expression: Expression, pointer: str, label: str, memory: Memory, holes_allowed: bool
+    expression: Expression, pointer: str, label: Label, memory: Memory, holes_allowed: bool
 ) -> Gap:
     """Return the gap of a string that is one template: it keeps the value's type."""
-    label = _shown(label, expression)
     reference = expression.piece.reference
     if reference is None:
         return _computed_gap(expression, label, memory)
@@ -339,7 +352,7 @@ def _value_gap(
             try:
                 return dump(read_output(task, name, steps, scope, memory))
             except (Missing, ExpressionError) as error:
-                raise ExpressionError(label + str(error)) from None
+                raise _failed(label, expression, error) from None
 
         return output_gap
     if reference.kind == "input":
@@ -350,7 +363,7 @@ def _value_gap(
             try:
                 return dump(walk(memory.input(scope), steps, "input"))
             except (Missing, ExpressionError) as error:
-                raise ExpressionError(label + str(error)) from None
+                raise _failed(label, expression, error) from None
 
         return input_gap
     return _computed_gap(expression, label, memory)
@@ -371,20 +384,20 @@ def _whole_gap(task: int, pointer: str, holes_allowed: bool) -> Gap:
     return whole_gap
 
 
-def _computed_gap(expression: Expression, label: str, memory: Memory) -> Gap:
+def _computed_gap(expression: Expression, label: Label, memory: Memory) -> Gap:
     piece = expression.piece
 
     def computed_gap(scope: Scope, _holes: list[Hole]) -> bytes:
         try:
             return dump(piece.value(Env(scope, memory, COST_MAX)))
         except (Missing, ExpressionError) as error:
-            raise ExpressionError(label + str(error)) from None
+            raise _failed(label, expression, error) from None
 
     return computed_gap
 
 
 def _joined(
-    pieces: list[str | Secret | Expression], label: str, memory: Memory
+    pieces: list[str | Secret | Expression], label: Label, memory: Memory
 ) -> Callable[[Scope], list[str | Secret]]:
     """Return what evaluates the expressions of a string to text."""
 
@@ -395,7 +408,7 @@ def _joined(
                 try:
                     texts.append(as_text(piece.piece.value(Env(scope, memory, COST_MAX))))
                 except (Missing, ExpressionError) as error:
-                    raise ExpressionError(_shown(label, piece) + str(error)) from None
+                    raise _failed(label, piece, error) from None
             else:
                 texts.append(piece)
         return texts
@@ -403,13 +416,13 @@ def _joined(
     return joined
 
 
-def _text_gap(pieces: list[str | Secret | Expression], label: str, memory: Memory) -> Gap:
+def _text_gap(pieces: list[str | Secret | Expression], label: Label, memory: Memory) -> Gap:
     join = _joined(pieces, label, memory)
     return lambda scope, _holes: dump("".join(str(text) for text in join(scope)))
 
 
 def _secret_gap(
-    pieces: list[str | Secret | Expression], pointer: str, label: str, memory: Memory
+    pieces: list[str | Secret | Expression], pointer: str, label: Label, memory: Memory
 ) -> Gap:
     join = _joined(pieces, label, memory)
 
