@@ -1,8 +1,6 @@
 """Recovery: the fold of stored rows, and what a recovered execution needs to go on."""
 
-from collections.abc import Iterable, Iterator
-from heapq import merge
-from typing import cast
+from collections.abc import Iterable, Sequence
 
 from bend_server.core.effects import Effects, Ready, Timer, TimerKind
 from bend_server.core.endings import finish
@@ -40,8 +38,8 @@ def _check_task(row: ResultRow, tasks: int) -> None:
 def fold(
     plan: Plan,
     start: StartRow,
-    results: Iterable[ResultRow],
-    events: Iterable[EventRow],
+    results: Sequence[ResultRow],
+    events: Sequence[EventRow],
     finish_row: FinishRow | None,
 ) -> ExecutionState:
     """Rebuild the state from stored rows; see `machine.fold`."""
@@ -50,9 +48,9 @@ def fold(
         plan, start, ExecutionStatus.PENDING if pending else ExecutionStatus.RUNNING
     )
     tasks = len(plan.tasks)
-    rows: Iterator[ResultRow | EventRow] = merge(
-        cast("Iterable[ResultRow | EventRow]", results), events, key=_seq
-    )
+    rows: Iterable[ResultRow | EventRow] = results
+    if events:  # most executions have none, and merging costs more than the fold itself
+        rows = sorted([*results, *events], key=_seq)
     try:
         for row in rows:
             if isinstance(row, EventRow):
