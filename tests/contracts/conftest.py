@@ -7,7 +7,7 @@ import pytest
 from tests.kit.backends import Backend
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory"])
 def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
     """A fresh database of each kind."""
     return Backend(request.param, tmp_path)

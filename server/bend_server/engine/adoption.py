@@ -1,0 +1,182 @@
+"""Executions that come into memory from SQL, and those that are taken out of service."""
+
+import asyncio
+
+import orjson
+import structlog
+
+from bend_server.core import machine
+from bend_server.core.effects import Effects
+from bend_server.core.errors import Conflict, CorruptHistory, DomainError, InvalidInput, NotFound
+from bend_server.core.model import (
+    EXECUTION_TERMINAL,
+    ITEM_NONE,
+    EventKind,
+    EventRow,
+    ExecutionStatus,
+    StatusChange,
+)
+from bend_server.core.state import ExecutionState
+from bend_server.engine.commits import Commits
+from bend_server.engine.live import Live
+from bend_server.engine.options import Counters
+from bend_server.engine.steps import Steps
+from bend_server.engine.windows import Windows
+from bend_server.ports.clock import Clock
+from bend_server.ports.plans import PlanSource
+from bend_server.ports.store import Batch, EngineStore, Park, StoredExecution
+
+log = structlog.get_logger()
+
+QUARANTINED = machine.QUARANTINED
+
+
+class Adoption:
+    """Loads executions into memory, each at most once at a time."""
+
+    def __init__(
+        self,
+        store: EngineStore,
+        plans: PlanSource,
+        clock: Clock,
+        live: Live,
+        commits: Commits,
+        steps: Steps,
+        windows: Windows,
+        counters: Counters,
+    ) -> None:
+        self._store = store
+        self._plans = plans
+        self._clock = clock
+        self._live = live
+        self._commits = commits
+        self._steps = steps
+        self._windows = windows
+        self._counters = counters
+        self._loading: dict[int, asyncio.Event] = {}
+
+    async def load(self, execution: int) -> ExecutionState | None:
+        """Return the state of an execution that is owned here; None when it ended or is unknown.
+
+        Raises Conflict when it belongs to another engine (or is being recovered), DependencyDown,
+        CorruptHistory, and what PlanSource raises.
+        """
+        live = self._live
+        while True:
+            state = live.states.get(execution)
+            if state is not None:
+                return state
+            if execution in live.recent:
+                return None
+            if not live.owns(execution):
+                raise Conflict("the execution belongs to another engine", execution=execution)
+            if execution in live.held:
+                await self._commits.after()
+                continue
+            busy = self._loading.get(execution)
+            if busy is None:
+                break
+            await busy.wait()
+        done = self._loading[execution] = asyncio.Event()
+        try:
+            return await self._load(execution)
+        finally:
+            del self._loading[execution]
+            done.set()
+
+    async def _load(self, execution: int) -> ExecutionState | None:
+        live = self._live
+        generation = live.generation
+        stored = await self._store.load(execution)
+        if stored is None or stored.status in EXECUTION_TERMINAL:
+            return None
+        state = await self.fold(stored)
+        if generation != live.generation or not live.owns(execution):
+            raise Conflict("the execution moved to another engine", execution=execution)
+        live.states[execution] = state
+        gathering = self._commits.gathering
+        self._steps.resume(state, self._clock.now_us(), gathering.effects)
+        gathering.parks.append(Park(execution, 0))
+        self._commits.wake()
+        self._counters.add("adopted")
+        return state
+
+    async def fold(self, stored: StoredExecution) -> ExecutionState:
+        """Return the state that stored rows give."""
+        start = stored.start
+        plan = self._plans.known(start.namespace, start.workflow, start.revision)
+        if plan is None:
+            plan = await self._plans.plan(start.namespace, start.workflow, start.revision)
+        return machine.fold(plan, start, stored.results, stored.events, stored.finish)
+
+    async def recover(self, page: list[StoredExecution], effects: Effects) -> None:
+        """Bring a page of unfinished executions into memory.
+
+        Their rows go into the next commit; what is ready goes into `effects` alone, because the
+        queue may hold it already.
+        """
+        for stored in page:
+            execution = stored.start.id
+            if stored.pause_reason == QUARANTINED or execution in self._live.states:
+                continue
+            try:
+                state = await self.fold(stored)
+                fresh = Effects()
+                self._steps.resume(state, self._clock.now_us(), fresh)
+            except (CorruptHistory, InvalidInput, NotFound) as error:
+                log.warning("execution_unrecoverable", execution=execution, reason=error.reason)
+                await self._write_quarantine(stored, error.reason, error.message)
+                continue
+            self._live.states[execution] = state
+            effects.ready += fresh.ready
+            fresh.ready = []
+            into = self._commits.gathering.effects
+            for name in Effects.__slots__:
+                getattr(into, name).extend(getattr(fresh, name))
+
+    async def quarantine(self, execution: int, error: Exception, first_seq: int) -> None:
+        """Take an execution out of service, in a transaction of its own.
+
+        `first_seq` is that of the first row that SQL refused, 0 when the fault was another. Rows
+        in SQL that memory did not know mean that memory was old: then it is loaded again instead.
+        """
+        self._windows.forget(lambda other: other == execution)
+        stored = await self._store.load(execution)
+        if stored is None or stored.status in EXECUTION_TERMINAL:
+            return
+        if first_seq and _last_seq(stored) >= first_seq:
+            state = await self.fold(stored)
+            self._live.states[execution] = state
+            gathering = self._commits.gathering
+            self._steps.resume(state, self._clock.now_us(), gathering.effects)
+            self._commits.wake()
+            return
+        reason = error.reason if isinstance(error, DomainError) else "INTERNAL"
+        await self._write_quarantine(stored, reason, str(error)[:1000])
+
+    async def _write_quarantine(self, stored: StoredExecution, reason: str, message: str) -> None:
+        execution = stored.start.id
+        lease = self._live.lease
+        if stored.pause_reason == QUARANTINED or lease is None:
+            return
+        self._counters.add("quarantined")
+        body = orjson.dumps({"reason": reason, "message": message.replace("\0", "")})
+        event = EventRow(
+            execution=execution,
+            seq=_last_seq(stored) + 1,
+            run=stored.run,
+            kind=EventKind.QUARANTINED,
+            task=-1,
+            item=ITEM_NONE,
+            actor="",
+            body=bytes(memoryview(body)),
+            at_us=self._clock.now_us(),
+        )
+        change = StatusChange(execution, ExecutionStatus.PAUSED, QUARANTINED)
+        batch = Batch(events=[event], changes=[change])
+        await self._store.commit(lease, self._live.claimed, batch)
+
+
+def _last_seq(stored: StoredExecution) -> int:
+    last = max((row.seq for row in stored.results), default=0)
+    return max(last, max((row.seq for row in stored.events), default=0))

@@ -1,0 +1,259 @@
+"""Commands to owners, and what executors and other engines ask and tell."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from google.protobuf.message import DecodeError
+
+from bend.internal.v1 import control_pb2
+from bend_server.core import machine
+from bend_server.core.errors import (
+    Conflict,
+    DependencyDown,
+    DomainError,
+    LeaseLost,
+    NotFound,
+    WrongState,
+)
+from bend_server.core.model import EXECUTION_TERMINAL, ExecutionStatus
+from bend_server.engine.adoption import Adoption
+from bend_server.engine.commits import Commits
+from bend_server.engine.live import Live
+from bend_server.engine.options import Counters
+from bend_server.engine.overlay import Overlay
+from bend_server.engine.steps import Steps
+from bend_server.engine.waits import Waits
+from bend_server.engine.watch import Watches
+from bend_server.ports.clock import Clock
+from bend_server.ports.queue import Queue, QueueDown, Subscription
+from bend_server.ports.store import EngineStore
+
+COMMAND_S = 10.0
+FORWARD_S = 5.0
+FORWARDS_MAX = 5
+FORWARD_PAUSE_S = 0.3
+RECOVERY_S = 2.0
+ABORTED = 10
+NOT_FOUND = 5
+FAILED_PRECONDITION = 9
+UNAVAILABLE = 14
+
+_State = control_pb2.OpenKeysResponse.State
+OwnerSlot = Callable[[int], Awaitable[int | None]]
+
+
+class Commands:
+    """Carries commands out, here or at the owner."""
+
+    def __init__(
+        self,
+        store: EngineStore,
+        queue: Queue,
+        clock: Clock,
+        live: Live,
+        commits: Commits,
+        steps: Steps,
+        adoption: Adoption,
+        waits: Waits,
+        watches: Watches,
+        overlay: Overlay,
+        counters: Counters,
+    ) -> None:
+        self._store = store
+        self._queue = queue
+        self._clock = clock
+        self._live = live
+        self._commits = commits
+        self._steps = steps
+        self._adoption = adoption
+        self._waits = waits
+        self._watches = watches
+        self._overlay = overlay
+        self._counters = counters
+        self._subscriptions: list[Subscription] = []
+        self.owner_slot: OwnerSlot
+
+    async def open(self, slot: int) -> None:
+        """Listen on the subjects of a slot."""
+        queue = self._queue
+        self._subscriptions = [
+            await queue.serve(f"engine.open.{slot}", self._answer_open),
+            await queue.serve(f"engine.command.{slot}", self._answer_command),
+            await queue.subscribe(f"engine.started.{slot}", self._hear_started),
+            await queue.subscribe(f"engine.finished.{slot}", self._hear_finished),
+        ]
+
+    async def close(self) -> None:
+        """Stop listening."""
+        subscriptions, self._subscriptions = self._subscriptions, []
+        for subscription in subscriptions:
+            await subscription.close()
+
+    async def cancel(
+        self, execution: int, reason: str, actor: str, request_id: str
+    ) -> ExecutionStatus:
+        """Cancel here or at the owner; see `EngineUseCases.cancel`."""
+        for turn in range(FORWARDS_MAX):
+            if turn:
+                await asyncio.sleep(FORWARD_PAUSE_S)
+            if self._live.claims(execution):
+                try:
+                    return await self._cancel_here(execution, reason, actor)
+                except Conflict:
+                    continue
+            slot = await self.owner_slot(execution)
+            if slot is None or slot == self._live.slot:
+                continue
+            command = control_pb2.EngineCommand(
+                request_id=request_id, execution=execution, actor=actor, cancel=reason
+            )
+            try:
+                return await self._forward(slot, command)
+            except (Conflict, QueueDown):
+                continue
+        raise DependencyDown("the execution's owner cannot be reached", execution=execution)
+
+    async def register(self, execution: int) -> None:
+        """Ask the owner of an execution for a notice of its end."""
+        slot = await self.owner_slot(execution)
+        if slot is None or slot == self._live.slot:
+            return
+        command = control_pb2.EngineCommand(execution=execution, notify_slot=self._live.slot)
+        status = await self._forward(slot, command)
+        if status in EXECUTION_TERMINAL:
+            self._waits.heard([execution])
+
+    async def _cancel_here(self, execution: int, reason: str, actor: str) -> ExecutionStatus:
+        state = await self._adoption.load(execution)
+        if state is None:
+            known = await self._store.statuses([execution])
+            return _answer_ended(execution, known.get(execution))
+        if state.status in (ExecutionStatus.COMPLETED, ExecutionStatus.FAILED):
+            await self._durable()
+            return _answer_ended(execution, state.status)
+        self._steps.cancel(state, reason, actor, self._clock.now_us())
+        await self._durable()
+        return ExecutionStatus(state.status)
+
+    async def _durable(self) -> None:
+        try:
+            async with asyncio.timeout(COMMAND_S):
+                await self._commits.after()
+        except TimeoutError as error:
+            raise DependencyDown("the command was not committed in time") from error
+
+    async def _forward(self, slot: int, command: control_pb2.EngineCommand) -> ExecutionStatus:
+        data = await self._queue.request(
+            f"engine.command.{slot}", command.SerializeToString(), FORWARD_S
+        )
+        result = control_pb2.EngineCommandResult.FromString(data)
+        if not result.code:
+            return ExecutionStatus(result.status or ExecutionStatus.RUNNING)
+        kinds: dict[int, type[DomainError]] = {
+            ABORTED: Conflict,
+            NOT_FOUND: NotFound,
+            FAILED_PRECONDITION: WrongState,
+        }
+        kind = kinds.get(result.code, DependencyDown)
+        raise kind(result.message, reason=result.reason, execution=command.execution)
+
+    async def _answer_command(self, data: bytes) -> bytes:
+        try:
+            command = control_pb2.EngineCommand.FromString(data)
+            status = await self._carry_out(command)
+            result = control_pb2.EngineCommandResult(status=status)
+        except DomainError as error:
+            result = control_pb2.EngineCommandResult(
+                code=_code_of(error), reason=error.reason, message=error.message
+            )
+        except DecodeError:
+            result = control_pb2.EngineCommandResult(
+                code=FAILED_PRECONDITION, reason="INVALID_REQUEST", message="unreadable command"
+            )
+        return result.SerializeToString()
+
+    async def _carry_out(self, command: control_pb2.EngineCommand) -> int:
+        execution = command.execution
+        if not self._live.claims(execution):
+            raise Conflict("the execution belongs to another engine", execution=execution)
+        if command.WhichOneof("command") == "cancel":
+            return await self._cancel_here(execution, command.cancel, command.actor)
+        self._waits.notify(execution, command.notify_slot)
+        if execution in self._live.states:
+            return ExecutionStatus.RUNNING
+        known = await self._store.statuses([execution])
+        return known.get(execution, ExecutionStatus.COMPLETED)
+
+    async def _answer_open(self, data: bytes) -> bytes:
+        try:
+            request = control_pb2.OpenKeysRequest.FromString(data)
+        except DecodeError:
+            return control_pb2.OpenKeysResponse().SerializeToString()
+        lease = self._live.lease
+        response = control_pb2.OpenKeysResponse(epoch=0 if lease is None else lease.epoch)
+        for key in request.keys:
+            response.states.append(await self._is_open(key))
+        self._counters.add("keys_asked", len(request.keys))
+        return response.SerializeToString()
+
+    async def _is_open(self, key: control_pb2.TaskKey) -> _State:
+        execution = key.execution
+        state = self._live.states.get(execution)
+        if state is None:
+            if execution in self._live.recent:
+                return control_pb2.OpenKeysResponse.CLOSED
+            if not self._live.owns(execution):
+                return control_pb2.OpenKeysResponse.NOT_MINE
+            try:
+                state = await self._adoption.load(execution)
+            except DomainError:
+                return control_pb2.OpenKeysResponse.NOT_MINE
+            if state is None:
+                return control_pb2.OpenKeysResponse.CLOSED
+        open_try = state.open_try(key.task, key.item - 1) if key.task < len(state.statuses) else 0
+        if open_try and open_try == getattr(key, "try") and not state.stopping(key.task):
+            return control_pb2.OpenKeysResponse.OPEN
+        return control_pb2.OpenKeysResponse.CLOSED
+
+    async def _hear_started(self, data: bytes) -> None:
+        try:
+            notice = control_pb2.StartedNotice.FromString(data)
+        except DecodeError:
+            return
+        now_us = self._clock.now_us()
+        for key, worker in zip(notice.keys, notice.workers, strict=False):
+            state = self._live.states.get(key.execution)
+            if state is None or key.task >= len(state.statuses):
+                continue
+            try_ = getattr(key, "try")
+            item = key.item - 1
+            if state.open_try(key.task, item) == try_:
+                self._overlay.started((key.execution, key.task, item, try_), worker, now_us)
+                machine.running(state, key.task, item, try_)
+                self._watches.wake(key.execution)
+
+    async def _hear_finished(self, data: bytes) -> None:
+        try:
+            notice = control_pb2.FinishedNotice.FromString(data)
+        except DecodeError:
+            return
+        self._waits.heard(notice.executions)
+
+
+def _answer_ended(execution: int, status: int | None) -> ExecutionStatus:
+    if status is None:
+        raise NotFound("there is no such execution", execution=execution)
+    if status == ExecutionStatus.CANCELLED:
+        return ExecutionStatus.CANCELLED
+    name = ExecutionStatus(status).name
+    raise WrongState(f"the execution is {name} already", status=name)
+
+
+def _code_of(error: DomainError) -> int:
+    if isinstance(error, LeaseLost | Conflict):
+        return ABORTED
+    if isinstance(error, NotFound):
+        return NOT_FOUND
+    if isinstance(error, WrongState):
+        return FAILED_PRECONDITION
+    return UNAVAILABLE

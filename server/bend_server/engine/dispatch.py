@@ -1,0 +1,262 @@
+"""Hand-out of ready tasks: lanes to groups, frames, publishes."""
+
+import asyncio
+
+from bend.internal.v1 import control_pb2
+from bend_server.core import limits
+from bend_server.core.effects import Cancel, Ready
+from bend_server.core.model import Failure, Outcome, TaskStatus
+from bend_server.engine.frames import FrameBuilder
+from bend_server.engine.inputs import Inputs
+from bend_server.engine.jobs import Jobs
+from bend_server.engine.lanes import Lane, Lanes, Work
+from bend_server.engine.live import Live
+from bend_server.engine.options import Counters, EngineOptions
+from bend_server.engine.routing import Group, Routes
+from bend_server.engine.steps import Steps
+from bend_server.engine.timers import Timers
+from bend_server.engine.windows import Handout, Windows, key_of
+from bend_server.ports.clock import Clock
+from bend_server.ports.queue import Queue, QueueDown
+
+PUBLISH_RETRY_S = 0.2
+PUBLISH_RETRY_S_MAX = 5.0
+NOTICE_KEYS_MAX = 1000
+
+
+class Dispatch:
+    """Moves ready tries from the lanes into the queue, within the groups' windows.
+
+    `push` and `pump` are synchronous and called after a commit only; publishes run as jobs and
+    are tried until they are stored or their tasks are closed.
+    """
+
+    def __init__(
+        self,
+        queue: Queue,
+        clock: Clock,
+        live: Live,
+        steps: Steps,
+        routes: Routes,
+        windows: Windows,
+        inputs: Inputs,
+        timers: Timers,
+        jobs: Jobs,
+        options: EngineOptions,
+        counters: Counters,
+    ) -> None:
+        self._queue = queue
+        self._clock = clock
+        self._live = live
+        self._steps = steps
+        self._routes = routes
+        self._windows = windows
+        self._inputs = inputs
+        self._timers = timers
+        self._jobs = jobs
+        self._frame_max = options.frame_tasks_max
+        self._counters = counters
+        self._fresh: list[Work] = []
+        self.lanes = Lanes()
+        inputs.verdict = self.verdict
+        inputs.again = self.again
+
+    def push(self, ready: list[Ready], now_us: int) -> None:
+        """Queue tries that are ready and durable."""
+        works: list[Work] = [(one, now_us) for one in ready]
+        self._fresh += works
+        self.lanes.push(works)
+
+    def again(self, works: list[Work]) -> None:
+        """Queue tries that were handed out before, or whose input is prepared now."""
+        self._fresh += works
+        self.lanes.push(works)
+        self.pump()
+
+    def pump(self) -> None:
+        """Hand out what the windows allow."""
+        lanes = self.lanes
+        if lanes.active:
+            now_us = self._clock.now_us()
+            for lane in list(lanes.active):
+                self._pump_lane(lane, now_us)
+        if self._fresh:
+            self._time_fresh()
+
+    def verdict(self, work: Work, status: int, failure: Failure) -> None:
+        """End a try that the engine judges itself, on the road of every result."""
+        ready = work[0]
+        now_us = self._clock.now_us()
+        self._steps.apply(
+            ready.state,
+            Outcome(
+                ready.task,
+                ready.item,
+                ready.try_,
+                status,
+                None,
+                None,
+                failure,
+                "",
+                0,
+                0,
+                now_us,
+                now_us,
+            ),
+            now_us,
+        )
+
+    def schedule_due(self, work: Work) -> None:
+        """End a try that nobody took in time; called by its timer."""
+        ready = work[0]
+        if not self._open(ready) or key_of(ready) in self._windows.by_key:
+            return
+        task = ready.state.plan.tasks[ready.task]
+        wish = self.lanes.lane(ready.state.start.namespace, task).wish()
+        seconds = task.schedule_timeout_us / 1e6
+        message = f"no instance of {wish} took task {task.id} within {seconds:g} s"
+        self.verdict(work, TaskStatus.FAILED, Failure("SCHEDULE_TIMEOUT", message))
+
+    def cancel(self, cancels: list[Cancel]) -> None:
+        """Stop tries: those handed out by a notice, the others at once."""
+        by_key = self._windows.by_key
+        keys: list[control_pb2.TaskKey] = []
+        now_us = self._clock.now_us()
+        for cancel in cancels:
+            if tuple(cancel) in by_key:
+                keys.append(
+                    control_pb2.TaskKey(
+                        execution=cancel.execution,
+                        task=cancel.task,
+                        item=cancel.item + 1,
+                        **{"try": cancel.try_},
+                    )
+                )
+                continue
+            state = self._live.states.get(cancel.execution)
+            if state is not None and state.open_try(cancel.task, cancel.item) == cancel.try_:
+                attempt = state.attempt(cancel.task)
+                ready = Ready(state, cancel.task, cancel.item, cancel.try_, attempt, 0)
+                self._stop((ready, now_us))
+        for place in range(0, len(keys), NOTICE_KEYS_MAX):
+            notice = control_pb2.CancelNotice(keys=keys[place : place + NOTICE_KEYS_MAX])
+            self._jobs.spawn(self._broadcast("executor.cancel", notice.SerializeToString()))
+
+    def revoke(self, group: Group) -> None:
+        """Take back everything that a vanished group holds; the tries stay the same."""
+        works: list[Work] = []
+        for handout in self._windows.of_group(group):
+            works += self._windows.revoke(handout)
+        if works:
+            self._counters.add("tasks_revoked", len(works))
+            self.again(works)
+
+    def clear(self) -> None:
+        """Forget all ready tasks and what is out."""
+        self.lanes.clear()
+        self._windows.clear()
+        self._inputs.clear()
+        self._fresh = []
+
+    def _open(self, ready: Ready) -> bool:
+        state = ready[0]
+        return (
+            state.open_try(ready[1], ready[2]) == ready[3]
+            and not state.quarantined
+            and self._live.states.get(state.start.id) is state
+        )
+
+    def _stop(self, work: Work) -> None:
+        self.verdict(
+            work,
+            TaskStatus.CANCELLED,
+            Failure("CANCELLED", "the task was cancelled before an instance took it"),
+        )
+
+    def _pump_lane(self, lane: Lane, now_us: int) -> None:
+        routes = self._routes
+        groups = lane.route(routes)
+        size = max(1, min(self._frame_max, lane.count // 4))
+        while lane.count:
+            best: Group | None = None
+            room = 0
+            for group in groups:
+                free = routes.window(group) - group.open
+                if free > room:
+                    best, room = group, free
+            if best is None:
+                break
+            self._hand_out(lane, best, min(1 if best.long_running else size, room), now_us)
+        if not lane.count or not groups:
+            self.lanes.active.pop(lane, None)
+
+    def _hand_out(self, lane: Lane, group: Group, count: int, now_us: int) -> None:
+        slot = self._live.slot
+        states = self._live.states
+        by_key = self._windows.by_key
+        frame = FrameBuilder(lane.namespace, group.name, slot)
+        for work in lane.take(count):
+            ready = work[0]
+            state, task, item, try_, _, _ = ready
+            execution = state.start.id
+            if (
+                state.open_try(task, item) != try_
+                or state.quarantined
+                or states.get(execution) is not state
+                or (execution, task, item, try_) in by_key
+            ):
+                continue
+            if state.ending and state.stopping(task):
+                self._stop(work)
+                continue
+            rendered = self._inputs.render(work)
+            if rendered is None:
+                continue
+            if frame.works and frame.size + len(rendered.data) > limits.FRAME_BYTES_MAX:
+                self._send(group, frame, now_us)
+                frame = FrameBuilder(lane.namespace, group.name, slot)
+            frame.add(work, rendered)
+        if frame.works:
+            self._send(group, frame, now_us)
+
+    def _send(self, group: Group, frame: FrameBuilder, now_us: int) -> None:
+        handout = Handout(group, frame.works, now_us)
+        handout.timeout_us = frame.timeout_us
+        self._windows.open(handout)
+        self._timers.add(now_us + frame.timeout_us + limits.BACKSTOP_US, handout)
+        counters = self._counters
+        counters.add("frames")
+        counters.add("tasks", len(frame.works))
+        self._jobs.spawn(self._publish(handout, frame.data()))
+
+    async def _publish(self, handout: Handout, data: bytes) -> None:
+        wait_s = PUBLISH_RETRY_S
+        while not handout.revoked and handout.open:
+            try:
+                handout.sequence = await self._queue.publish(f"tasks.{handout.group.name}", data)
+            except QueueDown:
+                # The frame may be stored or not: a second copy is harmless, a lost one is not.
+                self._counters.add("publishes_failed")
+                await asyncio.sleep(wait_s)
+                wait_s = min(wait_s * 2, PUBLISH_RETRY_S_MAX)
+            else:
+                return
+
+    async def _broadcast(self, subject: str, data: bytes) -> None:
+        try:
+            await self._queue.broadcast(subject, data)
+        except QueueDown:
+            self._counters.add("broadcasts_failed")
+
+    def _time_fresh(self) -> None:
+        """Give a timer to what could not be handed out at once; the usual task needs none."""
+        fresh, self._fresh = self._fresh, []
+        if not self.lanes.waiting():
+            return
+        by_key = self._windows.by_key
+        add = self._timers.add
+        for work in fresh:
+            ready, since_us = work
+            if key_of(ready) not in by_key and self._open(ready):
+                task = ready[0].plan.tasks[ready[1]]
+                add(since_us + task.schedule_timeout_us, work)

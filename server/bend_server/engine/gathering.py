@@ -1,0 +1,169 @@
+"""What one group commit carries: rows, and what happens once they are durable."""
+
+import asyncio
+
+from bend_server.core.effects import Effects
+from bend_server.core.model import StartRow
+from bend_server.core.plan import Plan
+from bend_server.ports.engine import StartOutcome
+from bend_server.ports.store import Batch, Park
+
+
+class StartCall:
+    """One call of `start_executions`: collects the outcomes of its starts."""
+
+    __slots__ = ("answer", "missing", "outcomes")
+
+    def __init__(self, size: int, answer: asyncio.Future[None]) -> None:
+        self.outcomes: list[StartOutcome | None] = [None] * size
+        self.missing = size
+        self.answer = answer
+
+    def put(self, place: int, outcome: StartOutcome) -> None:
+        """Give one start its outcome; the last one answers the call."""
+        if self.outcomes[place] is None:
+            self.missing -= 1
+        self.outcomes[place] = outcome
+        if not self.missing and not self.answer.done():
+            self.answer.set_result(None)
+
+    def fail(self, error: Exception) -> None:
+        """End the whole call with an error: the outcome of some start is unknown."""
+        if not self.answer.done():
+            self.answer.set_exception(error)
+
+
+class Starting:
+    """One start on its way into SQL."""
+
+    __slots__ = ("call", "current", "place", "plan", "row")
+
+    def __init__(
+        self, row: StartRow, plan: Plan, *, current: bool, call: StartCall, place: int
+    ) -> None:
+        self.row = row
+        self.plan = plan
+        self.current = current
+        self.call = call
+        self.place = place
+
+
+class Gathering:
+    """The next commit.
+
+    Attributes:
+        effects: rows of the machine, and what follows from them.
+        starts: accepted starts.
+        parks: executions to park, or to take back.
+        acks: tokens of deliveries whose content is in the rows, or needs none.
+        done: futures to resolve after the commit.
+        forced: commit even without rows, because somebody waits for a fenced statement.
+    """
+
+    __slots__ = ("acks", "done", "effects", "forced", "parks", "starts")
+
+    def __init__(self) -> None:
+        self.effects = Effects()
+        self.starts: list[Starting] = []
+        self.parks: list[Park] = []
+        self.acks: list[str] = []
+        self.done: list[asyncio.Future[None]] = []
+        self.forced = False
+
+    def rows(self) -> int:
+        """Return how many rows the commit would have."""
+        effects = self.effects
+        return (
+            len(effects.results)
+            + len(effects.finishes)
+            + len(self.starts)
+            + len(effects.events)
+            + len(effects.changes)
+            + len(self.parks)
+        )
+
+    def wanted(self) -> bool:
+        """Return whether there is anything to commit or to do after a commit."""
+        effects = self.effects
+        return bool(
+            self.rows()
+            or self.acks
+            or self.done
+            or self.forced
+            or effects.ready
+            or effects.timers
+            or effects.cancels
+            or effects.blobs
+        )
+
+    def batch(self) -> Batch:
+        """Return the rows as the store takes them."""
+        effects = self.effects
+        return Batch(
+            starts=[starting.row for starting in self.starts],
+            starts_current=[starting.current for starting in self.starts],
+            results=effects.results,
+            events=effects.events,
+            finishes=effects.finishes,
+            parks=self.parks,
+            changes=effects.changes,
+        )
+
+    def fail(self, error: Exception) -> None:
+        """Tell everybody who waits that the commit did not happen, or that nobody knows."""
+        for starting in self.starts:
+            starting.call.fail(error)
+        for future in self.done:
+            if not future.done():
+                future.set_exception(error)
+
+    def absorb(self, other: "Gathering") -> None:
+        """Append a later gathering."""
+        for name in Effects.__slots__:
+            getattr(self.effects, name).extend(getattr(other.effects, name))
+        self.starts += other.starts
+        self.parks += other.parks
+        self.acks += other.acks
+        self.done += other.done
+
+    def strip(self, execution: int) -> None:
+        """Take out all rows and effects of one execution (its start too)."""
+        effects = self.effects
+        effects.results = [row for row in effects.results if row.execution != execution]
+        effects.events = [row for row in effects.events if row.execution != execution]
+        effects.finishes = [row for row in effects.finishes if row.execution != execution]
+        effects.changes = [row for row in effects.changes if row.execution != execution]
+        effects.ready = [ready for ready in effects.ready if ready.state.start.id != execution]
+        effects.timers = [timer for timer in effects.timers if timer.execution != execution]
+        effects.cancels = [cancel for cancel in effects.cancels if cancel.execution != execution]
+        effects.blobs = [wait for wait in effects.blobs if wait.state.start.id != execution]
+        self.starts = [starting for starting in self.starts if starting.row.id != execution]
+        self.parks = [park for park in self.parks if park.execution != execution]
+
+
+def split(gathering: Gathering) -> dict[int, Batch]:
+    """Return one batch per execution, in the order in which executions first appear."""
+    parts: dict[int, Batch] = {}
+
+    def part(execution: int) -> Batch:
+        batch = parts.get(execution)
+        if batch is None:
+            batch = parts[execution] = Batch()
+        return batch
+
+    for starting in gathering.starts:
+        batch = part(starting.row.id)
+        batch.starts.append(starting.row)
+        batch.starts_current.append(starting.current)
+    effects = gathering.effects
+    for result in effects.results:
+        part(result.execution).results.append(result)
+    for event in effects.events:
+        part(event.execution).events.append(event)
+    for finish in effects.finishes:
+        part(finish.execution).finishes.append(finish)
+    for change in effects.changes:
+        part(change.execution).changes.append(change)
+    for park in gathering.parks:
+        part(park.execution).parks.append(park)
+    return parts

@@ -1,0 +1,135 @@
+"""Rendering of task inputs, with what must not block the loop: blobs in and out."""
+
+from collections.abc import Callable
+
+from bend_server.core import limits
+from bend_server.core.errors import DependencyDown, NotFound
+from bend_server.core.model import Failure, TaskStatus
+from bend_server.core.plan import ExpressionError, Hole, HolePart, NeedsBlob, Rendered
+from bend_server.core.scope import ExecutionScope
+from bend_server.engine.jobs import Jobs
+from bend_server.engine.lanes import Work
+from bend_server.engine.live import Live
+from bend_server.engine.windows import Key, key_of
+from bend_server.ports.blobs import Blobs
+
+Verdict = Callable[[Work, int, Failure], None]
+Again = Callable[[list[Work]], None]
+
+FIELD_BLOB_BYTES_MAX = 4 * 1024 * 1024
+"""A field is taken out of outputs up to this size; larger ones travel whole, as references."""
+
+
+class Inputs:
+    """Renders inputs.
+
+    `render` answers at once when it can. What needs the blob store goes on as a job; the task
+    then comes back through `again`, with its input prepared. What can never be rendered ends the
+    try through `verdict`.
+    """
+
+    def __init__(self, blobs: Blobs, live: Live, jobs: Jobs) -> None:
+        self._blobs = blobs
+        self._live = live
+        self._jobs = jobs
+        self._prepared: dict[Key, Rendered] = {}
+        self.verdict: Verdict
+        self.again: Again
+
+    def render(self, work: Work) -> Rendered | None:
+        """Return a task's input, or None when it comes later or never."""
+        ready = work[0]
+        if self._prepared:
+            prepared = self._prepared.pop(key_of(ready), None)
+            if prepared is not None:
+                return prepared
+        try:
+            return self._render(work)
+        except NeedsBlob as need:
+            self._jobs.spawn(self._load(work, need))
+            return None
+
+    def _render(self, work: Work) -> Rendered | None:
+        """Return the input, or None when it comes later or never. Raises NeedsBlob."""
+        state, index, item, _, _, iteration = work[0]
+        try:
+            rendered = state.plan.tasks[index].render(ExecutionScope(state, None, item, iteration))
+        except ExpressionError as error:
+            message = str(error)[: limits.MESSAGE_CHARS_MAX]
+            self.verdict(work, TaskStatus.FAILED, Failure("EXPRESSION_ERROR", message))
+            return None
+        if len(rendered.data) > limits.INLINE_BYTES_MAX:
+            self._store(work, rendered)
+            return None
+        return rendered
+
+    def clear(self) -> None:
+        """Forget prepared inputs."""
+        self._prepared.clear()
+
+    def _store(self, work: Work, rendered: Rendered) -> None:
+        size = len(rendered.data)
+        if size > limits.BLOB_BYTES_MAX:
+            state = work[0][0]
+            message = (
+                f"the input of task {state.plan.tasks[work[0][1]].id} has {size} bytes, "
+                f"the limit is {limits.BLOB_BYTES_MAX}"
+            )
+            self.verdict(work, TaskStatus.FAILED, Failure("TOO_LARGE", message))
+            return
+        self._jobs.spawn(self._put(work, rendered))
+
+    async def _put(self, work: Work, rendered: Rendered) -> None:
+        """Store a large input; the whole travels as a hole at the root, filled first."""
+        generation = self._live.generation
+        start = work[0][0].start
+        try:
+            key = await self._blobs.put(f"{start.namespace}/{start.id}", rendered.data)
+        except DependencyDown as error:
+            if generation == self._live.generation:
+                self.verdict(work, TaskStatus.FAILED, _unreachable(error))
+            return
+        if generation != self._live.generation:
+            return
+        root = Hole("", (HolePart(blob=key, blob_bytes=len(rendered.data)),))
+        self._prepared[key_of(work[0])] = Rendered(b"null", (root, *rendered.holes))
+        self.again([work])
+
+    async def _load(self, work: Work, need: NeedsBlob) -> None:
+        """Fetch an output that an expression looks into, then render again."""
+        generation = self._live.generation
+        state = work[0][0]
+        failure: Failure | None = None
+        data = b""
+        try:
+            data = await self._blobs.get(need.key)
+        except NotFound:
+            failure = Failure("BLOB_MISSING", f"the blob store has lost {need.key}")
+        except DependencyDown as error:
+            failure = _unreachable(error)
+        if generation != self._live.generation:
+            return
+        if failure is None and len(data) > FIELD_BLOB_BYTES_MAX:
+            failure = Failure(
+                "TOO_LARGE",
+                f"an expression looks into an output of {len(data)} bytes, "
+                f"the limit is {FIELD_BLOB_BYTES_MAX}; pass the whole output instead",
+            )
+        if failure is not None:
+            self.verdict(work, TaskStatus.FAILED, failure)
+            return
+        state.hold_blob(need.task, data)
+        try:
+            rendered = self._render(work)
+        except NeedsBlob as more:
+            # What was lent stays until every blob that the input looks into is there.
+            self._jobs.spawn(self._load(work, more))
+            return
+        state.drop_blobs()
+        if rendered is not None:
+            self._prepared[key_of(work[0])] = rendered
+            self.again([work])
+
+
+def _unreachable(error: DependencyDown) -> Failure:
+    return Failure("BLOB_STORE_DOWN", error.message, retryable=True)
