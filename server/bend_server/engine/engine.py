@@ -62,77 +62,131 @@ class Engine:
     ) -> None:
         self.counters = Counters()
         self.options = options
-        self._queue = queue
         self._store = store
-        live = self._live = Live()
-        jobs = self._jobs = Jobs()
-        counters = self.counters
-        commits = self._commits = Commits(store, blobs, live, options, counters)
-        steps = self._steps = Steps(commits, chance)
-        routes = self._routes = Routes(options)
-        windows = self._windows = Windows()
-        timers = self._timers = Timers(clock)
-        inputs = Inputs(blobs, live, jobs)
-        dispatch = self._dispatch = Dispatch(
-            queue, clock, live, steps, routes, windows, inputs, timers, jobs, options, counters
-        )
-        watches = self._watches = Watches(live)
-        overlay = self._overlay = Overlay(live, windows, dispatch, routes)
-        waits = self._waits = Waits(store, queue, live, jobs)
-        adoption = self._adoption = Adoption(
-            store, plans, clock, live, commits, steps, windows, counters
-        )
-        self._parking = Parking(store, clock, live, commits, adoption, timers, options, counters)
-        self._results = Results(
-            queue, clock, chance, live, commits, steps, adoption, jobs, options, counters
-        )
-        self._commands = Commands(
-            store, queue, clock, live, commits, steps, adoption, waits, watches, overlay, counters
-        )
-        self._recovery = Recovery(
-            store,
-            queue,
-            clock,
-            live,
-            commits,
-            adoption,
-            dispatch,
-            self._results,
-            routes,
-            windows,
-            timers,
-            overlay,
-            options,
-            counters,
-        )
-        self._settlement = Settlement(
-            store,
-            queue,
-            blobs,
-            clock,
-            live,
-            commits,
-            steps,
-            dispatch,
-            windows,
-            timers,
-            waits,
-            watches,
-            self._parking,
-            jobs,
-            counters,
-        )
-        self._due = Due(clock, live, steps, dispatch, self._recovery, self._settlement, jobs)
-        self._starts = Starts(clock, chance, live, commits, plans, options)
-        self._ownership = Ownership(store, clock, live, commits, options, counters)
-        self._upkeep = Upkeep(queue, clock, live, routes, dispatch, watches, counters)
-        self.sweeper = Sweeper(store, clock, live, adoption, steps, options, counters)
-        self.retention = Retention(store, blobs, clock, live, options, counters)
+        self._queue = queue
+        self._blobs = blobs
+        self._clock = clock
+        self._live = Live()
+        self._jobs = Jobs()
+        self._commits = Commits(store, blobs, self._live, options, self.counters)
+        self._steps = Steps(self._commits, chance)
+        self._routes = Routes(options)
+        self._windows = Windows()
+        self._timers = Timers(clock)
+        self._watches = Watches(self._live)
+        self._waits = Waits(store, queue, self._live, self._jobs)
+        self._starts = Starts(clock, chance, self._live, self._commits, plans, options)
+        self._ownership = Ownership(store, clock, self._live, self._commits, options, self.counters)
+        self._make_dispatch()
+        self._make_intake(plans, chance)
+        self._make_followers()
         self._lanes: dict[int, asyncio.Task[None]] = {}
         self._announcements: Subscription | None = None
         self._main: asyncio.Task[None] | None = None
         self._stopping = False
         self._connect()
+
+    def _make_dispatch(self) -> None:
+        live, jobs = self._live, self._jobs
+        self._dispatch = Dispatch(
+            self._queue,
+            self._clock,
+            live,
+            self._steps,
+            self._routes,
+            self._windows,
+            Inputs(self._blobs, live, jobs),
+            self._timers,
+            jobs,
+            self.options,
+            self.counters,
+        )
+        self._overlay = Overlay(live, self._windows, self._dispatch, self._routes)
+        self._upkeep = Upkeep(
+            self._queue,
+            self._clock,
+            live,
+            self._routes,
+            self._dispatch,
+            self._watches,
+            self.counters,
+        )
+
+    def _make_intake(self, plans: PlanSource, chance: Chance) -> None:
+        live, commits, steps, counters = self._live, self._commits, self._steps, self.counters
+        self._adoption = Adoption(
+            self._store, plans, self._clock, live, commits, steps, self._windows, counters
+        )
+        self._results = Results(
+            self._queue,
+            self._clock,
+            chance,
+            live,
+            commits,
+            steps,
+            self._adoption,
+            self._jobs,
+            self.options,
+            counters,
+        )
+        self._commands = Commands(
+            self._store,
+            self._queue,
+            self._clock,
+            live,
+            commits,
+            steps,
+            self._adoption,
+            self._waits,
+            self._watches,
+            self._overlay,
+            counters,
+        )
+        self._recovery = Recovery(
+            self._store,
+            self._queue,
+            self._clock,
+            live,
+            commits,
+            self._adoption,
+            self._dispatch,
+            self._results,
+            self._routes,
+            self._windows,
+            self._timers,
+            self._overlay,
+            self.options,
+            counters,
+        )
+
+    def _make_followers(self) -> None:
+        store, clock, live, steps = self._store, self._clock, self._live, self._steps
+        adoption, options, counters = self._adoption, self.options, self.counters
+        self._parking = Parking(
+            store, clock, live, self._commits, adoption, self._timers, options, counters
+        )
+        self._settlement = Settlement(
+            store,
+            self._queue,
+            self._blobs,
+            clock,
+            live,
+            self._commits,
+            steps,
+            self._dispatch,
+            self._windows,
+            self._timers,
+            self._waits,
+            self._watches,
+            self._parking,
+            self._jobs,
+            counters,
+        )
+        self._due = Due(
+            clock, live, steps, self._dispatch, self._recovery, self._settlement, self._jobs
+        )
+        self.sweeper = Sweeper(store, clock, live, adoption, steps, options, counters)
+        self.retention = Retention(store, self._blobs, clock, live, options, counters)
 
     def _connect(self) -> None:
         """Tie the parts that know each other both ways."""
