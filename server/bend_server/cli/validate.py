@@ -1,0 +1,51 @@
+"""`bend validate`: what the server would say about a document, offline (all but contracts)."""
+
+import sys
+from pathlib import Path
+
+import click
+import orjson
+
+from bend_server.core import limits
+from bend_server.core.errors import Finding
+from bend_server.language import findings_of
+
+INVALID = 3
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def validate(files: tuple[str, ...], as_json: bool) -> None:
+    """Check workflow documents without a server; `-` reads standard input.
+
+    Prints FILE:LINE:COLUMN: REASON: TEXT for each finding. Exit code 3 when there is one, 2 when a
+    file cannot be read.
+    """
+    found = [(name, finding) for name in files for finding in _check(name)]
+    if as_json:
+        rows = [{"file": name, **finding._asdict()} for name, finding in found]
+        document = {"valid": not found, "findings": rows}
+        click.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2))
+    else:
+        for name, finding in found:
+            click.echo(
+                f"{name}:{finding.line}:{finding.column}: {finding.reason}: {finding.message}"
+            )
+        if not found:
+            click.echo(f"{len(files)} valid", err=True)
+    if found:
+        sys.exit(INVALID)
+
+
+def _check(name: str) -> list[Finding]:
+    try:
+        if name == "-":
+            data = sys.stdin.buffer.read(limits.DOCUMENT_BYTES_MAX + 1)
+        else:
+            with Path(name).open("rb") as file:
+                data = file.read(limits.DOCUMENT_BYTES_MAX + 1)
+    except OSError as error:
+        raise click.UsageError(f"{name}: {error.strerror or error}") from error
+    is_json = name.lower().endswith(".json")
+    return findings_of(data, "application/json" if is_json else "application/yaml")

@@ -1,0 +1,463 @@
+"""Templates: `{{ expr }}` in the strings of a task's input and of a workflow's output.
+
+An input is compiled to literal JSON with gaps. Gaps of plain paths are filled without CEL; an
+input without gaps is written once. A secret, or a stored output taken whole, becomes a hole that
+the executor fills: what is filled in is never read as a template again.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from bend_server.core import limits
+from bend_server.core.plan import ExpressionError, Hole, HolePart, Rendered, Scope
+from bend_server.language.cel_library import Programs
+from bend_server.language.cel_syntax import BadExpression, Select, parse_expression
+from bend_server.language.cel_syntax import Name as NameNode
+from bend_server.language.costs import COST_MAX
+from bend_server.language.expressions import Expression, compile_expression
+from bend_server.language.findings import Findings, Path, cut, show_path
+from bend_server.language.names import (
+    SECRET_NAME,
+    Env,
+    Missing,
+    Names,
+    Reference,
+    read_output,
+    walk,
+)
+from bend_server.language.payloads import Memory, as_text, dump
+
+TEMPLATES_MAX = 1000
+
+Gap = Callable[[Scope, list[Hole]], bytes]
+Part = bytes | Gap
+OPEN, CLOSE = "{{", "}}"
+# With one of these in it, or a third brace after it, a template may not end at the first }}.
+_INTRICATE = re.compile(r"""['"{]|\}\}\}""")
+
+
+class Embedded(NamedTuple):
+    """An expression's text inside a string, and where it starts."""
+
+    source: str
+    offset: int
+
+
+class Secret(NamedTuple):
+    """A secret's name inside a string."""
+
+    name: str
+
+
+class Label(NamedTuple):
+    """Whose string it is, and where it stands: for errors."""
+
+    owner: str
+    path: Path
+
+
+class Compiled(NamedTuple):
+    """A compiled template: literal JSON and gaps, what it reads, and which secrets it names."""
+
+    parts: tuple[Part, ...]
+    references: tuple[tuple[Reference, Path], ...]
+    secrets: frozenset[str]
+
+    @property
+    def constant(self) -> bytes | None:
+        """The JSON, when there are no gaps."""
+        if all(isinstance(part, bytes) for part in self.parts):
+            return b"".join(part for part in self.parts if isinstance(part, bytes))
+        return None
+
+
+def split_template(text: str) -> list[str | Embedded]:
+    """Split a string into text and expressions.
+
+    Raises:
+        BadExpression: a `{{` is not closed.
+    """
+    pieces: list[str | Embedded] = []
+    at = 0
+    while (start := text.find(OPEN, at)) >= 0:
+        if start > at:
+            pieces.append(text[at:start])
+        end = text.find(CLOSE, start + 2)
+        if end < 0 or _INTRICATE.search(text, start + 2, end + 3):
+            end = _end_of(text, start + 2)
+        pieces.append(Embedded(text[start + 2 : end], start + 2))
+        if len(pieces) > TEMPLATES_MAX:
+            raise BadExpression(f"more than {TEMPLATES_MAX} templates", start, "TOO_LARGE")
+        at = end + 2
+    if at < len(text):
+        pieces.append(text[at:])
+    return pieces
+
+
+def _end_of(text: str, start: int) -> int:
+    """Return where the `}}` stands that closes a template; quotes and braces are respected."""
+    depth, at, quote = 0, start, ""
+    while at < len(text):
+        char = text[at]
+        if quote:
+            if char == "\\":
+                at += 1
+            elif char == quote:
+                quote = ""
+        elif char in "'\"":
+            quote = char
+        elif char == "{":
+            depth += 1
+        elif char == "}":
+            if depth == 0:
+                if text.startswith(CLOSE, at):
+                    return at
+                break
+            depth -= 1
+        at += 1
+    raise BadExpression("'{{' is not closed by '}}'", start - 2, "BAD_TEMPLATE")
+
+
+def _only(pieces: list[str | Embedded]) -> str:
+    if len(pieces) != 1 or not isinstance(pieces[0], Embedded):
+        raise BadExpression("a bare expression or one {{ }} goes here", 0)
+    return pieces[0].source
+
+
+def secret_name(source: str) -> str | None:
+    """Return the name when an expression is `secrets.NAME` and nothing else."""
+    if "secrets" not in source:
+        return None
+    tree = parse_expression(source)
+    if (
+        isinstance(tree, Select)
+        and isinstance(tree.operand, NameNode)
+        and tree.operand.name == "secrets"
+        and SECRET_NAME.fullmatch(tree.field)
+    ):
+        return tree.field
+    return None
+
+
+class Templates:
+    """Compiles the templates of one document; findings go to `findings`."""
+
+    __slots__ = ("_findings", "_memory", "_names", "_programs")
+
+    def __init__(
+        self, names: Names, programs: Programs, memory: Memory, findings: Findings
+    ) -> None:
+        self._names = names
+        self._programs = programs
+        self._memory = memory
+        self._findings = findings
+
+    def expression(self, source: str, path: Path) -> Expression | None:
+        """Compile a bare expression or one template; None after a finding."""
+        text = source.strip()
+        try:
+            if text.startswith(OPEN):
+                text = _only(split_template(text))
+            return compile_expression(text, self._names, self._programs)
+        except BadExpression as error:
+            self._refuse(error, text, path)
+            return None
+
+    def condition(self, source: str, path: Path, task: str) -> Callable[[Scope], bool] | None:
+        """Compile a condition; None after a finding. Its references are `expression`'s."""
+        expression = self.expression(source, path)
+        return None if expression is None else self.judge(expression, task)
+
+    def judge(self, expression: Expression, task: str) -> Callable[[Scope], bool]:
+        """Return the callable of a condition."""
+        piece, memory = expression.piece, self._memory
+        label = f"task {task}, condition '{cut(expression.source, 200)}': "
+
+        def judged(scope: Scope) -> bool:
+            try:
+                value = piece.value(Env(scope, memory, COST_MAX))
+            except (Missing, ExpressionError) as error:
+                raise ExpressionError(label + str(error)) from None
+            if value is True or value is False:
+                return bool(value)
+            raise ExpressionError(label + f"gives {cut(as_text(value), 100)}, not true or false")
+
+        return judged
+
+    def compile(
+        self, value: object, path: Path, owner: str, *, secrets: bool, places: Mapping[str, Path]
+    ) -> Compiled:
+        """Compile a JSON value whose strings are templates; what is refused becomes a finding.
+
+        Args:
+            path: place of the value in the document.
+            owner: names the task or the output in errors.
+            secrets: whether `secrets.NAME` is allowed here, and holes.
+            places: places of the value's own keys where they are not below `path`.
+        """
+        compiler = _Compiler(self, owner, secrets)
+        compiler.add(value, path, "", places)
+        return compiler.done()
+
+    def embedded(self, piece: Embedded) -> Expression:
+        """Compile an expression inside a string. Raises BadExpression."""
+        return compile_expression(piece.source, self._names, self._programs)
+
+    def refuse(self, error: BadExpression, text: str, path: Path) -> None:
+        """Record what was refused."""
+        self._refuse(error, text, path)
+
+    @property
+    def memory(self) -> Memory:
+        """The parsed documents of the plan."""
+        return self._memory
+
+    def _refuse(self, error: BadExpression, text: str, path: Path) -> None:
+        where = f" at character {error.offset + 1} of '{cut(text, 120)}'"
+        self._findings.add(error.reason, error.message + where, path)
+
+
+class _Compiler:
+    """Writes literal JSON and gaps, in order."""
+
+    __slots__ = ("_literal", "_owner", "_parts", "_references", "_secrets", "_used", "_with")
+
+    def __init__(self, templates: Templates, owner: str, secrets: bool) -> None:
+        self._with = templates
+        self._owner = owner
+        self._secrets = secrets
+        self._parts: list[Part] = []
+        self._literal = bytearray()
+        self._references: list[tuple[Reference, Path]] = []
+        self._used: set[str] = set()
+
+    def done(self) -> Compiled:
+        self._flush()
+        return Compiled(tuple(self._parts), tuple(self._references), frozenset(self._used))
+
+    def _flush(self) -> None:
+        if self._literal:
+            self._parts.append(bytes(self._literal))
+            self._literal.clear()
+
+    def _gap(self, gap: Gap) -> None:
+        self._flush()
+        self._parts.append(gap)
+
+    def add(
+        self, value: object, path: Path, pointer: str, places: Mapping[str, Path] | None = None
+    ) -> None:
+        if isinstance(value, str):
+            if OPEN in value:
+                self._string(value, path, pointer)
+            else:
+                self._literal += dump(value)
+        elif isinstance(value, dict):
+            self._literal += b"{"
+            for number, (key, entry) in enumerate(value.items()):
+                self._literal += (b"," if number else b"") + dump(key) + b":"
+                place = places.get(key) if places else None
+                step = key.replace("~", "~0").replace("/", "~1")
+                self.add(entry, (*path, key) if place is None else place, f"{pointer}/{step}")
+            self._literal += b"}"
+        elif isinstance(value, list):
+            self._literal += b"["
+            for number, entry in enumerate(value):
+                self._literal += b"," if number else b""
+                self.add(entry, (*path, number), f"{pointer}/{number}")
+            self._literal += b"]"
+        else:
+            self._literal += dump(value)
+
+    def _string(self, text: str, path: Path, pointer: str) -> None:
+        source = text
+        try:
+            pieces: list[str | Secret | Expression] = []
+            split = split_template(text)
+            for piece in split:
+                if isinstance(piece, str):
+                    pieces.append(piece)
+                    continue
+                source = piece.source
+                name = secret_name(source) if self._secrets else None
+                if name is not None:
+                    self._used.add(name)
+                    pieces.append(Secret(name))
+                else:
+                    pieces.append(self._embedded(piece, path, whole=len(split) == 1))
+            first = pieces[0]
+            if len(pieces) == 1 and isinstance(first, Expression) and first.piece.constant:
+                self._literal += dump(self._evaluated(first))
+                return
+        except BadExpression as error:
+            self._with.refuse(error, source, path)
+            return
+        else:
+            self._emit(pieces, path, pointer)
+
+    def _embedded(self, piece: Embedded, path: Path, *, whole: bool) -> str | Expression:
+        """Compile one expression; inside a longer text, one that reads nothing becomes text."""
+        expression = self._with.embedded(piece)
+        self._references.extend((reference, path) for reference in expression.references)
+        if whole or not expression.piece.constant:
+            return expression
+        return as_text(self._evaluated(expression))
+
+    def _evaluated(self, expression: Expression) -> object:
+        try:
+            return expression.piece.value(_nothing(self._with.memory))
+        except (Missing, ExpressionError) as error:
+            raise BadExpression(str(error), 0) from None
+
+    def _emit(self, pieces: list[str | Secret | Expression], path: Path, pointer: str) -> None:
+        label = Label(self._owner, path)
+        first, memory = pieces[0], self._with.memory
+        if any(isinstance(piece, Secret) for piece in pieces):
+            self._gap(_secret_gap(pieces, pointer, label, memory))
+        elif all(isinstance(piece, str) for piece in pieces):
+            self._literal += dump("".join(str(piece) for piece in pieces))
+        elif len(pieces) == 1 and isinstance(first, Expression):
+            self._gap(_value_gap(first, pointer, label, memory, self._secrets))
+        else:
+            self._gap(_text_gap(pieces, label, memory))
+
+
+def _nothing(memory: Memory) -> Env:
+    """Return an environment for expressions that read nothing."""
+    return Env(None, memory, COST_MAX)  # type: ignore[arg-type]
+
+
+def _failed(label: Label, expression: Expression, error: Exception) -> ExpressionError:
+    """Name owner, place and expression; made only when needed."""
+    shown = cut(expression.source.strip(), 200)
+    return ExpressionError(f"{label.owner}, {show_path(label.path)}: '{shown}': {error}")
+
+
+def _value_gap(
+    expression: Expression, pointer: str, label: Label, memory: Memory, holes_allowed: bool
+) -> Gap:
+    """Return the gap of a string that is one template: it keeps the value's type."""
+    reference = expression.piece.reference
+    if reference is None:
+        return _computed_gap(expression, label, memory)
+    task, name, steps = reference.task, reference.name, reference.steps
+    if (reference.kind == "output" and not steps) or (
+        reference.kind == "own" and steps == ("output",)
+    ):
+        return _whole_gap(task, pointer, holes_allowed)
+    if reference.kind == "output":
+
+        def output_gap(scope: Scope, _holes: list[Hole]) -> bytes:
+            try:
+                return dump(read_output(task, name, steps, scope, memory))
+            except (Missing, ExpressionError) as error:
+                raise _failed(label, expression, error) from None
+
+        return output_gap
+    if reference.kind == "input":
+        if not steps:
+            return lambda scope, _holes: scope.input
+
+        def input_gap(scope: Scope, _holes: list[Hole]) -> bytes:
+            try:
+                return dump(walk(memory.input(scope), steps, "input"))
+            except (Missing, ExpressionError) as error:
+                raise _failed(label, expression, error) from None
+
+        return input_gap
+    return _computed_gap(expression, label, memory)
+
+
+def _whole_gap(task: int, pointer: str, holes_allowed: bool) -> Gap:
+    """Return the gap of a task's whole output: its bytes as they are, or a blob's hole."""
+
+    def whole_gap(scope: Scope, holes: list[Hole]) -> bytes:
+        if holes_allowed:
+            blob = scope.blob(task)
+            if blob is not None and blob[1] >= limits.REFERENCE_HOLE_BYTES_MIN:
+                holes.append(Hole(pointer, (HolePart(blob=blob[0], blob_bytes=blob[1]),)))
+                return b"null"
+        data = scope.output(task)
+        return b"null" if data is None else data
+
+    return whole_gap
+
+
+def _computed_gap(expression: Expression, label: Label, memory: Memory) -> Gap:
+    piece = expression.piece
+
+    def computed_gap(scope: Scope, _holes: list[Hole]) -> bytes:
+        try:
+            return dump(piece.value(Env(scope, memory, COST_MAX)))
+        except (Missing, ExpressionError) as error:
+            raise _failed(label, expression, error) from None
+
+    return computed_gap
+
+
+def _joined(
+    pieces: list[str | Secret | Expression], label: Label, memory: Memory
+) -> Callable[[Scope], list[str | Secret]]:
+    """Return what evaluates the expressions of a string to text."""
+
+    def joined(scope: Scope) -> list[str | Secret]:
+        texts: list[str | Secret] = []
+        for piece in pieces:
+            if isinstance(piece, Expression):
+                try:
+                    texts.append(as_text(piece.piece.value(Env(scope, memory, COST_MAX))))
+                except (Missing, ExpressionError) as error:
+                    raise _failed(label, piece, error) from None
+            else:
+                texts.append(piece)
+        return texts
+
+    return joined
+
+
+def _text_gap(pieces: list[str | Secret | Expression], label: Label, memory: Memory) -> Gap:
+    join = _joined(pieces, label, memory)
+    return lambda scope, _holes: dump("".join(str(text) for text in join(scope)))
+
+
+def _secret_gap(
+    pieces: list[str | Secret | Expression], pointer: str, label: Label, memory: Memory
+) -> Gap:
+    join = _joined(pieces, label, memory)
+
+    def secret_gap(scope: Scope, holes: list[Hole]) -> bytes:
+        parts = tuple(
+            HolePart(secret=piece.name) if isinstance(piece, Secret) else HolePart(text=piece)
+            for piece in join(scope)
+        )
+        holes.append(Hole(pointer, parts))
+        return b"null"
+
+    return secret_gap
+
+
+def renderer(compiled: Compiled) -> Callable[[Scope], Rendered]:
+    """Return what renders a task's input; without gaps it is written here, once."""
+    constant = compiled.constant
+    if constant is not None:
+        fixed = Rendered(constant)
+        return lambda _scope: fixed
+    parts = list(compiled.parts)
+    gaps = [(at, part) for at, part in enumerate(parts) if not isinstance(part, bytes)]
+
+    def rendered(scope: Scope) -> Rendered:
+        out = parts[:]
+        holes: list[Hole] = []
+        for at, gap in gaps:
+            out[at] = gap(scope, holes)
+        data = b"".join(out)  # type: ignore[arg-type]
+        return Rendered(data, tuple(holes)) if holes else Rendered(data)
+
+    return rendered
+
+
+def output_renderer(compiled: Compiled) -> Callable[[Scope], bytes]:
+    """Return what renders a workflow's output."""
+    render = renderer(compiled)
+    return lambda scope: render(scope).data
