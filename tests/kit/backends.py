@@ -7,6 +7,7 @@ from pathlib import Path
 from bend_server.core.ids import PARTITIONS
 from bend_server.ports.store import Batch, Committed, Lease
 from bend_server.storage.memory import MemoryDatabase
+from bend_server.storage.opening import open_store
 from bend_server.storage.stores import Stores, memory_stores
 from tests.kit.rows import T0_US
 
@@ -28,16 +29,23 @@ class ManualClock:
 class Backend:
     """Opens stores over one fresh database."""
 
-    def __init__(self, kind: str, folder: Path) -> None:
+    def __init__(self, kind: str, folder: Path, url: str | None = None) -> None:
         self.kind = kind
         self.clock = ManualClock()
-        self._folder = folder
+        self.url = url or f"sqlite:///{folder / 'bend.db'}"
         self._memory = MemoryDatabase(self.clock)
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Stores]:
         """Open the stores; may be called again inside, except on SQLite."""
-        yield memory_stores(self._memory)
+        if self.kind == "memory":
+            yield memory_stores(self._memory)
+            return
+        stores = await open_store(self.url, self.clock)
+        try:
+            yield stores
+        finally:
+            await stores.close()
 
     @asynccontextmanager
     async def ready(self) -> AsyncIterator[tuple[Stores, Lease]]:

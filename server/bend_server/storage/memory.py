@@ -174,8 +174,6 @@ class MemoryEngineStore:
             raise InvariantBroken("starts and starts_current differ in length")
         started = self._judge(batch)
         refused = {row.id for row in batch.starts if row.id not in started}
-        # An id that exists already belongs to a live execution: its rows are no refused start's.
-        refused.difference_update(db.executions)
         self._check(batch, started, refused)
         for start in started.values():
             self._insert(start)

@@ -1,0 +1,194 @@
+"""Committed state for the API, in SQL that both databases run."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import ColumnElement, Connection, LargeBinary, Select, and_, null, or_, select
+
+from bend_server.core.model import EventRow, ResultRow
+from bend_server.ports.store import ExecutionSummary, StoredRevision, WorkflowSummary
+from bend_server.storage import tables
+from bend_server.storage.database import Database, among
+from bend_server.storage.rows import EVENT_COLUMNS, RESULT_COLUMNS, result_row
+from bend_server.storage.tables import execution, execution_event, label, task_result
+
+RESULTS = select(*(task_result.c[name] for name in RESULT_COLUMNS))
+EVENTS = select(*(execution_event.c[name] for name in EVENT_COLUMNS))
+REVISIONS = select(*(tables.workflow_revision.c[name] for name in StoredRevision._fields))
+_WORKFLOWS = select(*(tables.workflow.c[name] for name in WorkflowSummary._fields))
+_PAYLOADS = ("input", "output")
+
+
+def _summaries(*, payloads: bool) -> Select[tuple[object, ...]]:
+    return select(
+        *(
+            null().cast(LargeBinary).label(name)
+            if name in _PAYLOADS and not payloads
+            else execution.c[name]
+            for name in ExecutionSummary._fields
+        )
+    )
+
+
+_WITH_PAYLOADS = _summaries(payloads=True)
+_WITHOUT_PAYLOADS = _summaries(payloads=False)
+
+
+def workflow_row(row: Sequence[object]) -> WorkflowSummary:
+    """Make a workflow's summary of its columns."""
+    summary = WorkflowSummary._make(row)
+    return summary._replace(archived=bool(summary.archived))
+
+
+def find_workflow(connection: Connection, namespace: str, name: str) -> WorkflowSummary | None:
+    """Read one workflow."""
+    columns = tables.workflow.c
+    found = connection.execute(
+        _WORKFLOWS.where(columns.namespace == namespace, columns.name == name)
+    ).first()
+    return None if found is None else workflow_row(found)
+
+
+def find_revision(
+    connection: Connection, namespace: str, workflow: str, revision: int | None
+) -> StoredRevision | None:
+    """Read a revision; None means the current one."""
+    columns = tables.workflow_revision.c
+    wanted: ColumnElement[bool] = columns.revision == revision
+    if revision is None:
+        current = tables.workflow.c
+        wanted = columns.revision == (
+            select(current.revision)
+            .where(current.namespace == namespace, current.name == workflow)
+            .scalar_subquery()
+        )
+    found = connection.execute(
+        REVISIONS.where(columns.namespace == namespace, columns.workflow == workflow, wanted)
+    ).first()
+    return None if found is None else StoredRevision._make(found)
+
+
+class SqlReadStore:
+    """`ports.store.ReadStore` over a SQL database."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    async def execution(self, namespace: str, public_id: str) -> ExecutionSummary | None:
+        """Read one execution with payloads."""
+        query = _WITH_PAYLOADS.where(
+            execution.c.namespace == namespace, execution.c.public_id == public_id
+        )
+        found = await self._db.read(lambda connection: connection.execute(query).first())
+        return None if found is None else ExecutionSummary._make(found)
+
+    async def executions(
+        self,
+        namespace: str,
+        *,
+        workflow: str | None,
+        statuses: Sequence[int],
+        label: tuple[str, str] | None,
+        before: tuple[int, int] | None,
+        limit: int,
+    ) -> list[ExecutionSummary]:
+        """List newest first, strictly before (started_us, id)."""
+        columns = execution.c
+        query = _WITHOUT_PAYLOADS.where(columns.namespace == namespace)
+        if workflow is not None:
+            query = query.where(columns.workflow == workflow)
+        if statuses:
+            query = query.where(columns.status.in_([int(status) for status in statuses]))
+        if label is not None:
+            query = query.where(_labelled(namespace, label))
+        if before is not None:
+            started_us, number = before
+            query = query.where(
+                or_(
+                    columns.started_us < started_us,
+                    and_(columns.started_us == started_us, columns.id < number),
+                )
+            )
+        query = query.order_by(columns.started_us.desc(), columns.id.desc()).limit(limit)
+        found = await self._db.read(lambda connection: connection.execute(query).all())
+        return [ExecutionSummary._make(row) for row in found]
+
+    async def executions_by_id(
+        self, namespace: str, ids: Sequence[int], *, payloads: bool
+    ) -> list[ExecutionSummary]:
+        """Read many by internal id, in its order."""
+        base = _WITH_PAYLOADS if payloads else _WITHOUT_PAYLOADS
+        query = base.where(
+            execution.c.namespace == namespace, among(execution.c.id, ids, self._db.kind)
+        ).order_by(execution.c.id)
+        found = await self._db.read(lambda connection: connection.execute(query).all())
+        return [ExecutionSummary._make(row) for row in found]
+
+    async def task_results(self, execution: int, after_seq: int = -1) -> list[ResultRow]:
+        """Read result rows after a seq, ordered by seq."""
+        columns = task_result.c
+        query = RESULTS.where(columns.execution == execution, columns.seq > after_seq)
+        query = query.order_by(columns.seq)
+        found = await self._db.read(lambda connection: connection.execute(query).all())
+        return [result_row(row) for row in found]
+
+    async def execution_events(self, execution: int, after_seq: int = -1) -> list[EventRow]:
+        """Read event rows after a seq, ordered by seq."""
+        columns = execution_event.c
+        query = EVENTS.where(columns.execution == execution, columns.seq > after_seq)
+        query = query.order_by(columns.seq)
+        found = await self._db.read(lambda connection: connection.execute(query).all())
+        return [EventRow._make(row) for row in found]
+
+    async def revision(
+        self, namespace: str, workflow: str, revision: int | None
+    ) -> StoredRevision | None:
+        """Read a revision with its document."""
+        return await self._db.read(
+            lambda connection: find_revision(connection, namespace, workflow, revision)
+        )
+
+    async def revisions(
+        self, namespace: str, workflow: str, before: int | None, limit: int
+    ) -> list[StoredRevision]:
+        """List revisions newest first; documents left empty."""
+        columns = tables.workflow_revision.c
+        fields = [name for name in StoredRevision._fields if name != "document"]
+        query = select(*(columns[name] for name in fields)).where(
+            columns.namespace == namespace, columns.workflow == workflow
+        )
+        if before is not None:
+            query = query.where(columns.revision < before)
+        query = query.order_by(columns.revision.desc()).limit(limit)
+        found = await self._db.read(lambda connection: connection.execute(query).mappings().all())
+        return [StoredRevision(document=b"", **row) for row in found]
+
+    async def workflow(self, namespace: str, name: str) -> WorkflowSummary | None:
+        """Read one workflow."""
+        return await self._db.read(lambda connection: find_workflow(connection, namespace, name))
+
+    async def workflows(
+        self, namespace: str, *, archived: bool, after: str | None, limit: int
+    ) -> list[WorkflowSummary]:
+        """List by name, strictly after one."""
+        columns = tables.workflow.c
+        query = _WORKFLOWS.where(columns.namespace == namespace, columns.archived == int(archived))
+        if after is not None:
+            query = query.where(columns.name > after)
+        query = query.order_by(columns.name).limit(limit)
+        found = await self._db.read(lambda connection: connection.execute(query).all())
+        return [workflow_row(row) for row in found]
+
+    async def ping(self) -> None:
+        """Ask for one row."""
+        query = select(tables.counter.c.value).limit(1)
+        await self._db.read(lambda connection: connection.execute(query).first(), timeout_s=5.0)
+
+
+def _labelled(namespace: str, pair: tuple[str, str]) -> ColumnElement[bool]:
+    key, value = pair
+    columns = label.c
+    return execution.c.id.in_(
+        select(columns.execution).where(
+            columns.namespace == namespace, columns.key == key, columns.value == value
+        )
+    )

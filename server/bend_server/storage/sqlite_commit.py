@@ -1,0 +1,224 @@
+"""The group commit on SQLite: a few executemany calls in the one writer's transaction."""
+
+from collections.abc import Sequence
+
+import orjson
+from sqlalchemy import Connection
+
+from bend_server.core.errors import InvariantBroken
+from bend_server.core.ids import public_id
+from bend_server.core.model import StartRow
+from bend_server.ports.store import Batch, Committed, Lease
+from bend_server.storage import leases
+from bend_server.storage.rows import (
+    EVENT_COLUMNS,
+    REQUEST_TTL_US,
+    RESULT_COLUMNS,
+    START_COLUMNS,
+    TERMINAL_FROM,
+    labels_of,
+    signed_run_ids,
+)
+from bend_server.storage.sql_engine import SqlEngineStore
+
+
+def _insert(table: str, columns: Sequence[str]) -> str:
+    names = ", ".join(f'"{name}"' for name in columns)
+    return f"INSERT INTO {table} ({names}) VALUES ({', '.join('?' * len(columns))})"
+
+
+def _starts() -> str:
+    numbers = {name: f"?{place}" for place, name in enumerate(START_COLUMNS, 1)}
+    columns = (*START_COLUMNS, "first_run", "first_status")
+    values = (*numbers.values(), numbers["run"], numbers["status"])
+    names = ", ".join(f'"{name}"' for name in columns)
+    return f"INSERT INTO execution ({names}) VALUES ({', '.join(values)}) ON CONFLICT DO NOTHING"
+
+
+_START = _starts()
+_RESULT = _insert("task_result", RESULT_COLUMNS)
+_EVENT = _insert("execution_event", EVENT_COLUMNS)
+_REQUEST = _insert(
+    "request", ("namespace", "request_id", "hash", "execution", "public_id", "expires_us")
+).replace("INSERT", "INSERT OR REPLACE", 1)
+_LABEL = _insert("label", ("namespace", "key", "value", "execution"))
+_FINISH = (
+    "UPDATE execution SET run = ?2, finish_seq = ?3, status = ?4, output = ?5, blob = ?6, "
+    "error = ?7, finished_us = ?8, parked = 0, wake_at_us = NULL, pause_reason = NULL "
+    f"WHERE id = ?1 AND status < {TERMINAL_FROM}"
+)
+_CHANGE = (
+    "UPDATE execution SET status = ?2, pause_reason = ?3 "
+    f"WHERE id = ?1 AND status < {TERMINAL_FROM}"
+)
+_PARK = (
+    "UPDATE execution SET parked = ?2 IS NULL OR ?2 <> 0, wake_at_us = nullif(?2, 0) "
+    f"WHERE id = ?1 AND status < {TERMINAL_FROM}"
+)
+_WORKFLOW = "SELECT revision, archived FROM workflow WHERE namespace = ? AND name = ?"
+_REQUESTS = (
+    "SELECT request_id, expires_us FROM request "
+    "WHERE namespace = ?1 AND request_id IN (SELECT value FROM json_each(?2))"
+)
+_NAMES = (
+    "SELECT public_id FROM execution "
+    "WHERE namespace = ?1 AND public_id IN (SELECT value FROM json_each(?2)) "
+    "UNION ALL SELECT public_id FROM tombstone "
+    "WHERE namespace = ?1 AND public_id IN (SELECT value FROM json_each(?2))"
+)
+
+
+class _IdTaken(Exception):
+    """An id that the engine made exists: find out which, one start at a time."""
+
+
+class SqliteEngineStore(SqlEngineStore):
+    """`ports.store.EngineStore` on SQLite."""
+
+    async def commit(self, lease: Lease, partitions: frozenset[int], batch: Batch) -> Committed:
+        """Write one batch, or nothing."""
+        return await self._db.write(lambda connection: commit(connection, lease, partitions, batch))
+
+
+def commit(
+    connection: Connection,
+    lease: Lease,
+    partitions: frozenset[int],
+    batch: Batch,
+    *,
+    one_by_one: bool = False,
+) -> Committed:
+    """Write one batch inside the connection's transaction."""
+    leases.fenced(connection, lease, partitions)
+    started: list[StartRow] = []
+    refused: set[int] = set()
+    if batch.starts:
+        started, refused = _start(connection, batch, one_by_one=one_by_one)
+    results, events, finishes = batch.results, batch.events, batch.finishes
+    parks, changes = batch.parks, batch.changes
+    if refused:
+        results = [row for row in results if row.execution not in refused]
+        events = [row for row in events if row.execution not in refused]
+        finishes = [row for row in finishes if row.execution not in refused]
+        parks = [row for row in parks if row.execution not in refused]
+        changes = [row for row in changes if row.execution not in refused]
+    if results:
+        connection.exec_driver_sql(_RESULT, signed_run_ids(results))
+    if events:
+        connection.exec_driver_sql(_EVENT, events)
+    for statement, rows in ((_CHANGE, changes), (_PARK, parks), (_FINISH, finishes)):
+        if rows:
+            changed = connection.exec_driver_sql(statement, rows)
+            if changed.rowcount != len(rows):
+                raise InvariantBroken("an execution to change is unknown or has ended")
+    return Committed(frozenset([row.id for row in started]))
+
+
+def _start(
+    connection: Connection, batch: Batch, *, one_by_one: bool
+) -> tuple[list[StartRow], set[int]]:
+    """Write the starts that nothing forbids; return them, and the ids of the others.
+
+    The writer is alone, so what it looks up here still holds when it inserts.
+    """
+    allowed = _without_taken_names(
+        connection, _without_known_requests(connection, _allowed(connection, batch))
+    )
+    if one_by_one:
+        allowed = [row for row in allowed if connection.exec_driver_sql(_START, row).rowcount == 1]
+    elif allowed and connection.exec_driver_sql(_START, allowed).rowcount != len(allowed):
+        raise _IdTaken
+    requests = [
+        (
+            row.namespace,
+            row.request_id,
+            row.request_hash or b"",
+            row.id,
+            row.public_id,
+            row.started_us + REQUEST_TTL_US,
+        )
+        for row in allowed
+        if row.request_id is not None
+    ]
+    if requests:
+        connection.exec_driver_sql(_REQUEST, requests)
+    pairs = [
+        (row.namespace, key, value, row.id)
+        for row in allowed
+        if len(row.labels) > 2
+        for key, value in labels_of(row.labels)
+    ]
+    if pairs:
+        connection.exec_driver_sql(_LABEL, pairs)
+    kept = {row.id for row in allowed}
+    return allowed, {row.id for row in batch.starts if row.id not in kept}
+
+
+def _allowed(connection: Connection, batch: Batch) -> list[StartRow]:
+    """Return the starts whose workflow takes them."""
+    states: dict[tuple[str, str], tuple[int, int] | None] = {}
+    allowed = []
+    for row, current in zip(batch.starts, batch.starts_current, strict=True):
+        key = (row.namespace, row.workflow)
+        if key not in states:
+            found = connection.exec_driver_sql(_WORKFLOW, key).first()
+            states[key] = None if found is None else (found[0], found[1])
+        state = states[key]
+        if state is None or state[1] or (current and state[0] != row.revision):
+            continue
+        allowed.append(row)
+    return allowed
+
+
+def _without_known_requests(connection: Connection, starts: list[StartRow]) -> list[StartRow]:
+    """Leave out starts whose request id stands for another one, stored or earlier in the batch."""
+    named = [(row.namespace, row.request_id) for row in starts if row.request_id is not None]
+    if not named:
+        return starts
+    until = {
+        (namespace, name): int(expires_us)
+        for namespace, names in _by_namespace(named)
+        for name, expires_us in connection.exec_driver_sql(_REQUESTS, (namespace, names))
+    }
+    fresh = []
+    for row in starts:
+        if row.request_id is not None:
+            key = (row.namespace, row.request_id)
+            # An expired id is free again, even while its row has not been swept.
+            if until.get(key, 0) > row.started_us:
+                continue
+            until[key] = row.started_us + REQUEST_TTL_US
+        fresh.append(row)
+    return fresh
+
+
+def _without_taken_names(connection: Connection, starts: list[StartRow]) -> list[StartRow]:
+    """Leave out starts whose chosen public id is taken."""
+    chosen = [
+        (row.namespace, row.public_id)
+        for row in starts
+        if row.public_id != public_id(row.workflow, row.id)
+    ]
+    if not chosen:
+        return starts
+    taken = {
+        (namespace, str(name))
+        for namespace, names in _by_namespace(chosen)
+        for (name,) in connection.exec_driver_sql(_NAMES, (namespace, names))
+    }
+    fresh = []
+    for row in starts:
+        key = (row.namespace, row.public_id)
+        if key in taken:
+            continue
+        taken.add(key)
+        fresh.append(row)
+    return fresh
+
+
+def _by_namespace(pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return each namespace with its names as a JSON list."""
+    names: dict[str, list[str]] = {}
+    for namespace, name in pairs:
+        names.setdefault(namespace, []).append(name)
+    return [(namespace, orjson.dumps(listed).decode()) for namespace, listed in names.items()]

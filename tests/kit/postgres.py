@@ -1,0 +1,151 @@
+"""A real PostgreSQL server for tests, in a temporary folder, with the defaults that keep data."""
+
+import asyncio
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+START_S = 30.0
+MISSING = "PostgreSQL's server programs are missing: install the Debian package `postgresql`"
+
+
+def programs() -> Path | None:
+    """Return the folder of the server's programs, the newest one, or None."""
+    on_path = shutil.which("postgres")
+    if on_path is not None:
+        return Path(on_path).resolve().parent
+    found = Path("/usr/lib/postgresql").glob("*/bin/postgres")
+    newest = max(found, key=lambda path: int(path.parts[-3]), default=None)
+    return None if newest is None else newest.parent
+
+
+def _user() -> str | None:
+    """Return whom the server runs as: PostgreSQL refuses root."""
+    if os.geteuid() != 0:
+        return None
+    names = {entry.pw_name for entry in pwd.getpwall()}
+    return next((name for name in ("postgres", "nobody") if name in names), None)
+
+
+def free_port() -> int:
+    """Return a TCP port on loopback that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class PostgresServer:
+    """One cluster: start, SIGKILL, start again; each database has a URL."""
+
+    def __init__(self) -> None:
+        folder = programs()
+        if folder is None:
+            pytest.skip(MISSING)
+        self._programs = folder
+        self._user = _user()
+        self.folder = Path(tempfile.mkdtemp(prefix="bend-pg-"))
+        self.port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._databases = 0
+        if self._user is not None:
+            entry = pwd.getpwnam(self._user)
+            os.chown(self.folder, entry.pw_uid, entry.pw_gid)
+        self._run(
+            "initdb", "-D", str(self.folder / "data"), "-U", "bend", "-A", "trust", "-E", "UTF8"
+        )
+
+    def _run(self, program: str, *arguments: str) -> None:
+        subprocess.run(
+            [self._programs / program, *arguments],
+            check=True,
+            capture_output=True,
+            user=self._user,
+            cwd=self.folder,
+            timeout=60,
+        )
+
+    @property
+    def pid(self) -> int:
+        """The postmaster's process id."""
+        if self._process is None:
+            raise RuntimeError("the server is not started")
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start the postmaster and wait until it answers."""
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    self._programs / "postgres",
+                    *("-D", str(self.folder / "data"), "-k", str(self.folder)),
+                    *("-h", "127.0.0.1", "-p", str(self.port), "-c", "fsync=on"),
+                    *("-c", "max_connections=60"),
+                ],
+                stdout=log,
+                stderr=log,
+                user=self._user,
+                cwd=self.folder,
+                start_new_session=True,
+            )
+        asyncio.run(self._answers())
+
+    async def _answers(self) -> None:
+        deadline = time.monotonic() + START_S
+        while True:
+            try:
+                connection = await asyncpg.connect(self._plain("postgres"), timeout=5)
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
+                if time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(0.02)
+            else:
+                await connection.close()
+                return
+
+    def _plain(self, database: str) -> str:
+        return f"postgresql://bend@127.0.0.1:{self.port}/{database}"
+
+    def url(self, database: str) -> str:
+        """Return what BEND_DATABASE_URL would be."""
+        return f"postgresql+asyncpg://bend@127.0.0.1:{self.port}/{database}"
+
+    def fresh_database(self) -> str:
+        """Make an empty database; return its URL."""
+        self._databases += 1
+        name = f"test{self._databases}"
+
+        async def create() -> None:
+            connection = await asyncpg.connect(self._plain("postgres"), timeout=5)
+            try:
+                await connection.execute(f"CREATE DATABASE {name}")
+            finally:
+                await connection.close()
+
+        asyncio.run(create())
+        return self.url(name)
+
+    def kill(self) -> None:
+        """SIGKILL the postmaster; its children see that and end by themselves."""
+        os.kill(self.pid, signal.SIGKILL)
+        if self._process is not None:
+            self._process.wait(timeout=10)
+            self._process = None
+
+    def stop(self) -> None:
+        """Stop at once and remove everything."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGQUIT)
+            try:
+                self._process.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
