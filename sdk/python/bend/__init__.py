@@ -3,6 +3,7 @@
 Importing this package is cheap: each name is loaded when it is first used.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from bend.workflow import Workflow as Workflow
 
 __version__ = "0.1.0"
+
+# gRPC tells of every lost connection on stderr; the SDK reports what matters itself. It reads
+# this once, when it is imported.
+os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 PLACES = {
     "BendError": "bend.errors",

@@ -5,8 +5,8 @@ from typing import Any
 from google.api import httpbody_pb2
 
 from bend.channel import Channel
-from bend.documents import read_document
-from bend.errors import Finding
+from bend.documents import Document, read_document
+from bend.errors import Finding, InvalidDocument
 from bend.models import ComponentInfo, InstanceInfo, RevisionInfo, WorkflowInfo, moment
 from bend.v1 import (
     engine_service_pb2 as pb,
@@ -32,6 +32,13 @@ class Catalog:
     def _registry(self) -> Any:
         return self._channel.stub(registry_service_pb2_grpc.RegistryServiceStub)
 
+    async def _store(self, read: Document, method: Any, request: Any) -> Any:
+        try:
+            return await self._channel.call(method, request)
+        except InvalidDocument as error:
+            error.source = read.source
+            raise
+
     async def create_workflow(self, document: Any) -> WorkflowInfo:
         """Store a workflow's first revision. Idempotent by document.
 
@@ -41,11 +48,10 @@ class Catalog:
         Raises InvalidDocument with every finding, AlreadyExists, WrongState, LimitExceeded.
         """
         read = read_document(document)
-        answer = await self._channel.call(
+        answer = await self._store(
+            read,
             self._workflows().CreateWorkflow,
-            pb.CreateWorkflowRequest(
-                document=httpbody_pb2.HttpBody(content_type=read.content_type, data=read.data)
-            ),
+            pb.CreateWorkflowRequest(document=body_of(read)),
         )
         return WorkflowInfo.of(answer.workflow, created=answer.created)
 
@@ -62,12 +68,10 @@ class Catalog:
         read = read_document(document)
         if not read.name:
             return await self.create_workflow(document)
-        answer = await self._channel.call(
+        answer = await self._store(
+            read,
             self._workflows().UpdateWorkflow,
-            pb.UpdateWorkflowRequest(
-                name=read.name,
-                document=httpbody_pb2.HttpBody(content_type=read.content_type, data=read.data),
-            ),
+            pb.UpdateWorkflowRequest(name=read.name, document=body_of(read)),
         )
         return WorkflowInfo.of(answer.workflow, created=answer.created)
 
@@ -79,9 +83,7 @@ class Catalog:
         read = read_document(document)
         answer = await self._channel.call(
             self._workflows().ValidateWorkflow,
-            pb.ValidateWorkflowRequest(
-                document=httpbody_pb2.HttpBody(content_type=read.content_type, data=read.data)
-            ),
+            pb.ValidateWorkflowRequest(document=body_of(read)),
         )
         return [
             Finding(one.reason, one.message, one.path, one.line, one.column)
@@ -180,3 +182,8 @@ class Catalog:
             self._registry().ListInstances, registry_service_pb2.ListInstancesRequest(name=name)
         )
         return [InstanceInfo.of(one) for one in answer.instances]
+
+
+def body_of(read: Document) -> httpbody_pb2.HttpBody:
+    """Return a document as requests carry it."""
+    return httpbody_pb2.HttpBody(content_type=read.content_type, data=read.data)

@@ -23,11 +23,15 @@ class Built(Protocol):
 
 
 class Document(NamedTuple):
-    """A document's bytes, their content type, and the workflow's name ('' when unreadable)."""
+    """A document's bytes, their content type, and the workflow's name ('' when unreadable).
+
+    `source` is the file that it came from, or ''.
+    """
 
     data: bytes
     content_type: str
     name: str
+    source: str = ""
 
 
 def read_document(source: Any) -> Document:
@@ -45,7 +49,7 @@ def read_document(source: Any) -> Document:
         except OSError as error:
             raise ConfigurationError(f"{source}: {error.strerror or error}") from error
         is_json = source.suffix.lower() == ".json"
-        return Document(data, JSON if is_json else YAML, name_in(data))
+        return Document(data, JSON if is_json else YAML, name_in(data), str(source))
     if isinstance(source, Built):
         data = source.to_json()
         return Document(data, JSON, name_in(data))
