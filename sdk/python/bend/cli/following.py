@@ -10,10 +10,10 @@ import orjson
 from bend.cli import exits
 from bend.cli.console import note, print_json, took
 from bend.cli.progress import progress_view
-from bend.models import Execution, fragment
 
 if TYPE_CHECKING:
     from bend.client import Client
+    from bend.models import Execution
 
 
 async def follow(
@@ -24,7 +24,7 @@ async def follow(
     timeout: float | None,
     cursor: str = "",
     states_only: bool = False,
-) -> Execution:
+) -> "Execution":
     """Show an execution's progress until it ends or `timeout` seconds passed; return it."""
     try:
         async with asyncio.timeout(timeout):
@@ -48,7 +48,7 @@ async def follow(
     return await client.get(execution_id)
 
 
-def report(execution: Execution, *, as_json: bool, quiet: bool = False) -> int:
+def report(execution: "Execution", *, as_json: bool, quiet: bool = False) -> int:
     """Print how an execution ended; return the exit code.
 
     Args:
@@ -64,7 +64,7 @@ def report(execution: Execution, *, as_json: bool, quiet: bool = False) -> int:
     name = execution.execution_id
     if execution.status == "COMPLETED":
         note(f"completed {name} in {took(execution.duration_ms)}")
-        print_json(fragment(execution.output_json), pretty=True)
+        print_json(orjson.Fragment(execution.output_json or b"null"), pretty=True)
     elif execution.terminal:
         status = execution.status.lower().replace("_", " ")
         why = f": {execution.error}" if execution.error else ""

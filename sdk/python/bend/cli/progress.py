@@ -4,12 +4,14 @@ import sys
 import time
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import click
 
 from bend.cli.console import COLOURS, compact, took
-from bend.models import Execution, WatchEvent
+
+if TYPE_CHECKING:
+    from bend.models import Execution, WatchEvent
 
 MARKS = {
     "COMPLETED": "✓",
@@ -55,7 +57,7 @@ class TaskLine:
         self.items: dict[int, str] = {}
         self.text = ""
 
-    def apply(self, event: WatchEvent, width: int) -> None:
+    def apply(self, event: "WatchEvent", width: int) -> None:
         """Take an event in."""
         self.changed = time.monotonic()
         self.attempt = max(self.attempt, event.attempt)
@@ -68,7 +70,7 @@ class TaskLine:
         elif event.type == "task":
             self._apply_status(event)
 
-    def _apply_status(self, event: WatchEvent) -> None:
+    def _apply_status(self, event: "WatchEvent") -> None:
         if event.item >= 0:
             self.items[event.item] = event.status
             if self.status in ("PENDING", "SCHEDULED"):
@@ -112,11 +114,11 @@ class Progress(Protocol):
         at: TracebackType | None,
     ) -> None: ...
 
-    def begin(self, execution: Execution) -> None:
+    def begin(self, execution: "Execution") -> None:
         """Show where it stands before the first event."""
         ...
 
-    def apply(self, event: WatchEvent) -> None:
+    def apply(self, event: "WatchEvent") -> None:
         """Show one event."""
         ...
 
@@ -130,14 +132,14 @@ class Board:
         self.lines: dict[str, TaskLine] = {}
         self.began = time.monotonic()
 
-    def begin(self, execution: Execution) -> None:
+    def begin(self, execution: "Execution") -> None:
         """Take the tasks in, in the document's order."""
         self.execution = execution.execution_id
         self.status = execution.status
         for task in execution.tasks:
             self.lines.setdefault(task.task, TaskLine(task.task, "PENDING"))
 
-    def apply(self, event: WatchEvent, width: int = 120) -> TaskLine | None:
+    def apply(self, event: "WatchEvent", width: int = 120) -> TaskLine | None:
         """Take an event in; return the task's line."""
         if event.type == "execution":
             self.status = event.status
@@ -202,11 +204,11 @@ class LiveProgress:
     ) -> None:
         self._live.__exit__(kind, error, at)
 
-    def begin(self, execution: Execution) -> None:
+    def begin(self, execution: "Execution") -> None:
         """Show all tasks as pending."""
         self.board.begin(execution)
 
-    def apply(self, event: WatchEvent) -> None:
+    def apply(self, event: "WatchEvent") -> None:
         """Take an event in; the next redraw shows it. Log lines scroll above the table."""
         self.board.apply(event, self._console.width)
         if event.type == "log":
@@ -270,12 +272,12 @@ class PlainProgress:
     ) -> None:
         pass
 
-    def begin(self, execution: Execution) -> None:
+    def begin(self, execution: "Execution") -> None:
         """Name the execution."""
         self.board.begin(execution)
         self._say(None, execution.execution_id, f"{len(execution.tasks)} tasks")
 
-    def apply(self, event: WatchEvent) -> None:
+    def apply(self, event: "WatchEvent") -> None:
         """Print a line when something changed."""
         line = self.board.apply(event)
         if event.type == "execution":
