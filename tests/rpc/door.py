@@ -44,7 +44,8 @@ def channel(authority: TestAuthority, port: int, stem: str | None) -> grpc.aio.C
     credentials = grpc.ssl_channel_credentials(
         root_certificates=authority.ca.read_bytes(), private_key=key, certificate_chain=chain
     )
-    return grpc.aio.secure_channel(f"127.0.0.1:{port}", credentials)
+    options = [("grpc.max_receive_message_length", 64 * 1024 * 1024)]
+    return grpc.aio.secure_channel(f"127.0.0.1:{port}", credentials, options)
 
 
 def details(error: grpc.aio.AioRpcError) -> tuple[str, dict[str, str], status_pb2.Status]:

@@ -1,0 +1,195 @@
+"""Reads: committed rows from SQL at any replica, with the owner's overlay where it is here."""
+
+from typing import Any
+
+from bend.v1 import engine_service_pb2 as pb
+from bend_server.core.errors import InvalidInput, NotFound
+from bend_server.core.model import EXECUTION_TERMINAL, ExecutionStatus
+from bend_server.ports.engine import TaskOverlay
+from bend_server.ports.store import ExecutionSummary
+from bend_server.rpc import messages, paging, rest_json, views
+from bend_server.rpc.engine_service.call import Call, call_of, wait_seconds
+from bend_server.rpc.engine_service.rooms import OUTPUT_BYTES_MAX, Rooms
+
+TASKS_SHOWN_MAX = 1000
+ACTIVE = tuple(int(status) for status in ExecutionStatus if status not in EXECUTION_TERMINAL)
+
+
+async def execution_tasks(
+    rooms: Rooms, summary: ExecutionSummary, overlay: list[TaskOverlay] | None = None
+) -> list[views.TaskView]:
+    """Return an execution's tasks in the document's order, without outputs of blobs."""
+    plan = await rooms.plans.plan(summary.namespace, summary.workflow, summary.revision)
+    live = not views.is_terminal(summary.status)
+    if overlay is None:
+        overlay = rooms.engine.waiting(summary.id) if live else []
+    rows = await rooms.reads.task_results(summary.id)
+    return views.task_views(plan, rows, overlay, live=live)
+
+
+async def with_outputs(
+    rooms: Rooms, tasks: list[views.TaskView], room: int = OUTPUT_BYTES_MAX
+) -> list[views.TaskView]:
+    """Return the tasks from the first on that fit into `room` bytes, blobs read."""
+    shown: list[views.TaskView] = []
+    for task in tasks:
+        view = task
+        if view.blob is not None and view.output is None:
+            view = view._replace(output=await rooms.blobs.get(view.blob))
+        room -= len(view.output or b"") + len(view.error or b"")
+        if room < 0 and shown:
+            break
+        shown.append(view)
+    return shown
+
+
+class ReadRpcs:
+    """GetExecution, ListExecutions, ListActiveExecutions, WaitExecution, ListTaskRuns."""
+
+    _rooms: Rooms
+
+    async def GetExecution(self, request: pb.GetExecutionRequest, context: Any) -> Any:
+        call = call_of(context)
+        rooms = self._rooms
+        summary = await rooms.execution(call.namespace, request.execution_id)
+        summary = await rooms.with_output(summary)
+        overlay = [] if views.is_terminal(summary.status) else rooms.engine.waiting(summary.id)
+        tasks: list[views.TaskView] | None = None
+        if request.include_tasks or call.rest:
+            every = await execution_tasks(rooms, summary, overlay)
+            left = OUTPUT_BYTES_MAX - len(summary.output or b"") - len(summary.input or b"")
+            tasks = await with_outputs(rooms, every[:TASKS_SHOWN_MAX], left)
+        waiting: list[str] = []
+        if any(entry.waiting for entry in overlay):
+            plan = await rooms.plans.plan(summary.namespace, summary.workflow, summary.revision)
+            waiting = views.waiting_sentences(plan, overlay)
+        parent = await self._parent(summary)
+        now_us = rooms.clock.now_us()
+        if call.rest:
+            shown = rest_json.execution(
+                summary, now_us, tasks=tasks, waiting=waiting, parent=parent
+            )
+            return pb.GetExecutionResponse(body=rest_json.body(shown))
+        return pb.GetExecutionResponse(
+            execution=messages.execution_message(summary, now_us, parent=parent, waiting=waiting),
+            tasks=[messages.task_message(task) for task in tasks or ()],
+        )
+
+    async def _parent(self, summary: ExecutionSummary) -> str:
+        if summary.parent is None:
+            return ""
+        found = await self._rooms.reads.executions_by_id(
+            summary.namespace, [summary.parent], payloads=False
+        )
+        return found[0].public_id if found else ""
+
+    async def WaitExecution(self, request: pb.WaitExecutionRequest, context: Any) -> Any:
+        call = call_of(context)
+        wait_s = wait_seconds(request.wait_timeout, context)
+        rooms = self._rooms
+        summary = await rooms.execution(call.namespace, request.execution_id)
+        if not views.is_terminal(summary.status):
+            await rooms.engine.wait(summary.id, wait_s)
+            summary = await rooms.execution(call.namespace, request.execution_id)
+        summary = await rooms.with_output(summary)
+        now_us = rooms.clock.now_us()
+        if call.rest:
+            return pb.WaitExecutionResponse(
+                body=rest_json.body(rest_json.execution(summary, now_us))
+            )
+        return pb.WaitExecutionResponse(execution=messages.execution_message(summary, now_us))
+
+    async def ListExecutions(self, request: pb.ListExecutionsRequest, context: Any) -> Any:
+        call = call_of(context)
+        label: tuple[str, str] | None = None
+        if request.label:
+            key, equals, value = request.label.partition("=")
+            if not equals or not key:
+                raise InvalidInput("label must be `key=value`", field="label")
+            label = (key, value)
+        scope = ("executions", call.namespace, request.workflow, *request.statuses, label)
+        found, token = await self._page(
+            call,
+            scope,
+            request,
+            workflow=request.workflow or None,
+            statuses=list(request.statuses),
+            label=label,
+        )
+        return self._listed(pb.ListExecutionsResponse, call, found, token)
+
+    async def ListActiveExecutions(
+        self, request: pb.ListActiveExecutionsRequest, context: Any
+    ) -> Any:
+        call = call_of(context)
+        found, token = await self._page(
+            call,
+            ("active", call.namespace),
+            request,
+            workflow=None,
+            statuses=list(ACTIVE),
+            label=None,
+        )
+        return self._listed(pb.ListActiveExecutionsResponse, call, found, token)
+
+    async def _page(
+        self,
+        call: Call,
+        scope: tuple[object, ...],
+        request: Any,
+        *,
+        workflow: str | None,
+        statuses: list[int],
+        label: tuple[str, str] | None,
+    ) -> tuple[list[ExecutionSummary], str]:
+        size = paging.page_size(request.page_size)
+        before: tuple[int, int] | None = None
+        if request.page_token:
+            started_us, last = paging.read_token(scope, request.page_token, int, 2)
+            before = (int(str(started_us)), int(str(last)))
+        found = await self._rooms.reads.executions(
+            call.namespace,
+            workflow=workflow,
+            statuses=statuses,
+            label=label,
+            before=before,
+            limit=size + 1,
+        )
+        if len(found) <= size:
+            return found, ""
+        found = found[:size]
+        return found, paging.make_token(scope, [found[-1].started_us, found[-1].id])
+
+    def _listed(self, kind: Any, call: Call, found: list[ExecutionSummary], token: str) -> Any:
+        now_us = self._rooms.clock.now_us()
+        if call.rest:
+            shown = [rest_json.execution(entry, now_us, payloads=False) for entry in found]
+            return kind(body=rest_json.body({"executions": shown, "next_page_token": token}))
+        return kind(
+            executions=[messages.execution_message(entry, now_us) for entry in found],
+            next_page_token=token,
+        )
+
+    async def ListTaskRuns(self, request: pb.ListTaskRunsRequest, context: Any) -> Any:
+        call = call_of(context)
+        rooms = self._rooms
+        summary = await rooms.reads.execution(call.namespace, request.execution_id)
+        if summary is None:
+            raise NotFound(f"no execution {request.execution_id!r}", execution=request.execution_id)
+        scope = ("tasks", call.namespace, request.execution_id)
+        first = 0
+        if request.page_token:
+            first = int(str(paging.read_token(scope, request.page_token, int, 1)[0]))
+        every = await execution_tasks(rooms, summary)
+        page = every[first : first + paging.page_size(request.page_size)]
+        tasks = await with_outputs(rooms, page)
+        after = first + len(tasks)
+        token = paging.make_token(scope, [after]) if after < len(every) else ""
+        if call.rest:
+            shown = [rest_json.task(task) for task in tasks]
+            return pb.ListTaskRunsResponse(
+                body=rest_json.body({"tasks": shown, "next_page_token": token})
+            )
+        return pb.ListTaskRunsResponse(
+            tasks=[messages.task_message(task) for task in tasks], next_page_token=token
+        )

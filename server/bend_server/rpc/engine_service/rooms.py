@@ -1,0 +1,51 @@
+"""What the engine's servicer works with: ports only, given by the composition root."""
+
+from dataclasses import dataclass
+
+from bend_server.core.errors import NotFound
+from bend_server.ports.blobs import Blobs
+from bend_server.ports.clock import Clock
+from bend_server.ports.engine import EngineUseCases
+from bend_server.ports.plans import PlanSource
+from bend_server.ports.store import ExecutionSummary, ReadStore, RegistryStore, WorkflowStore
+from bend_server.rpc.chunk_tails import ChunkTails
+from bend_server.rpc.parameters import Schemas
+
+OUTPUT_BYTES_MAX = 48 * 1024 * 1024
+
+
+@dataclass(slots=True)
+class Rooms:
+    """The servicer's dependencies."""
+
+    engine: EngineUseCases
+    reads: ReadStore
+    workflows: WorkflowStore
+    registry: RegistryStore
+    blobs: Blobs
+    plans: PlanSource
+    chunks: ChunkTails
+    clock: Clock
+    schemas: Schemas
+
+    async def execution(self, namespace: str, public_id: str) -> ExecutionSummary:
+        """Return an execution's row with payloads, as far as they are inline.
+
+        Raises:
+            NotFound: EXECUTION_NOT_FOUND.
+        """
+        summary = await self.reads.execution(namespace, public_id)
+        if summary is None:
+            raise unknown_execution(public_id)
+        return summary
+
+    async def with_output(self, summary: ExecutionSummary) -> ExecutionSummary:
+        """Return the row with its output read from the blob store when it lives there."""
+        if summary.blob is None or summary.output is not None:
+            return summary
+        return summary._replace(output=await self.blobs.get(summary.blob))
+
+
+def unknown_execution(public_id: str) -> NotFound:
+    """Return the error for an id that the namespace does not have."""
+    return NotFound(f"no execution {public_id!r}", execution=public_id[:200])

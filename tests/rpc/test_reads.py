@@ -1,0 +1,255 @@
+"""If these fail, people see states that never were, or not the ones that are."""
+
+import asyncio
+
+import grpc
+import pytest
+
+from bend.v1 import engine_service_pb2 as pb
+from bend.v1 import execution_pb2
+from bend_server.core.model import EventKind, ExecutionStatus, Failure, TaskStatus
+from bend_server.ports.engine import TaskOverlay
+from bend_server.rpc.engine_service import reads
+from tests.kit.certificates import TestAuthority
+from tests.kit.loops import in_loop
+from tests.rpc.engine_room import REST, USER, engine_room
+from tests.rpc.test_workflows import refused
+
+Task = execution_pb2.TaskRun
+
+
+async def states(it, public: str) -> dict[str, str]:
+    request = pb.GetExecutionRequest(execution_id=public, include_tasks=True)
+    answer = await it.stub.GetExecution(request, metadata=USER, timeout=5)
+    return {task.task: Task.Status.Name(task.status) for task in answer.tasks}
+
+
+@in_loop
+async def test_all_tasks_are_shown_as_they_move(authority: TestAuthority) -> None:
+    async with engine_room(authority) as it:
+        public, internal = await it.started()
+        assert await states(it, public) == {"first": "SCHEDULED", "second": "PENDING"}
+        it.engine.overlay[internal] = [
+            TaskOverlay(0, -1, TaskStatus.RUNNING, 1, 1, "worker-9", 5_000_000, "")
+        ]
+        assert await states(it, public) == {"first": "RUNNING", "second": "PENDING"}
+        failure = Failure("HTTP_503", "busy", retryable=True).to_json()
+        await it.engine.result(
+            internal,
+            0,
+            status=int(TaskStatus.FAILED),
+            output=None,
+            error=failure,
+            retry_at_us=1_800_000_000_000_000,
+        )
+        it.engine.overlay.clear()
+        request = pb.GetExecutionRequest(execution_id=public, include_tasks=True)
+        answer = await it.stub.GetExecution(request, metadata=USER, timeout=5)
+        assert answer.tasks[0].status == TaskStatus.WAITING
+        assert answer.tasks[0].waiting == "retry at 2027-01-15T08:00:00Z"
+        assert answer.tasks[0].error.reason == "HTTP_503"
+        await it.engine.result(internal, 0, try_=2, attempt=2)
+        assert await states(it, public) == {"first": "COMPLETED", "second": "SCHEDULED"}
+        await it.engine.result(internal, 1, status=int(TaskStatus.SKIPPED), output=None, attempt=0)
+        await it.engine.finish(internal)
+        assert await states(it, public) == {"first": "COMPLETED", "second": "SKIPPED"}
+
+
+@in_loop
+async def test_rest_shows_the_execution_with_its_tasks(authority: TestAuthority) -> None:
+    async with engine_room(authority) as it:
+        public, internal = await it.started()
+        await it.engine.result(internal, 0, output=b'{"n": 12345678901234567890123}')
+        failure = Failure("BOOM", "no luck", task="second", details=b'{"at":3}').to_json()
+        await it.engine.result(
+            internal, 1, status=int(TaskStatus.FAILED), output=None, error=failure
+        )
+        await it.engine.finish(
+            internal, status=int(ExecutionStatus.FAILED), output=None, error=failure
+        )
+        request = pb.GetExecutionRequest(execution_id=public)
+        raw = await it.stub.GetExecution(request, metadata=REST, timeout=5)
+        assert b'"n": 12345678901234567890123' in raw.body.data
+        assert not raw.HasField("execution")
+        shown = await it.rest("GetExecution", request)
+        assert shown["error"] == {
+            "reason": "BOOM", "message": "no luck", "task": "second", "details": {"at": 3},
+        }  # fmt: skip
+        assert shown["tasks"]["second"] == {
+            "status": "FAILED", "attempt": 1, "output": None, "error": shown["error"],
+        }  # fmt: skip
+        wanted = {"execution_id": public, "workflow": "chain", "revision": 1, "run": 1,
+                  "status": "FAILED", "output": None, "input": {"text": "hi"},
+                  "labels": {"team": "blue"}, "namespace": "default"}  # fmt: skip
+        assert {key: shown[key] for key in wanted} == wanted
+        assert shown["started_at"].endswith("Z")
+        assert shown["finished_at"] >= shown["started_at"]
+
+
+@in_loop
+async def test_why_an_execution_waits_is_said(authority: TestAuthority) -> None:
+    async with engine_room(authority) as it:
+        public, internal = await it.started()
+        it.engine.overlay[internal] = [
+            TaskOverlay(0, -1, TaskStatus.WAITING, 1, 1, "", 0, "no instance of test.echo@1")
+        ]
+        shown = await it.rest("GetExecution", pb.GetExecutionRequest(execution_id=public))
+        assert shown["waiting"] == ["first: no instance of test.echo@1"]
+        assert shown["tasks"]["first"]["waiting"] == "no instance of test.echo@1"
+
+
+@in_loop
+async def test_large_outputs_come_from_the_blob_store(authority: TestAuthority) -> None:
+    async with engine_room(authority) as it:
+        public, internal = await it.started()
+        large = b'"' + b"x" * 6_000_000 + b'"'
+        key = await it.blobs.put(f"default/{internal}", large)
+        await it.engine.result(internal, 0, output=None, blob=key)
+        await it.engine.finish(internal, output=None, blob=key)
+        shown = await it.rest("GetExecution", pb.GetExecutionRequest(execution_id=public))
+        assert len(shown["output"]) == len(shown["tasks"]["first"]["output"]) == 6_000_000
+
+
+@in_loop
+async def test_executions_are_filtered_and_paged(authority: TestAuthority) -> None:
+    async with engine_room(authority) as it:
+        await it.create(b"name: other\ntasks:\n  - {id: a, type: test.echo}\n")
+        made = [await it.started(labels={"n": str(number)}) for number in range(5)]
+        odd, odd_id = await it.started(workflow="other")
+        await it.engine.finish(odd_id)
+        shown = await it.rest("ListExecutions", pb.ListExecutionsRequest(page_size=4))
+        names = [entry["execution_id"] for entry in shown["executions"]]
+        assert names[0] == odd
+        assert "output" not in shown["executions"][0]
+        request = pb.ListExecutionsRequest(page_size=4, page_token=shown["next_page_token"])
+        shown = await it.rest("ListExecutions", request)
+        names += [entry["execution_id"] for entry in shown["executions"]]
+        assert names == [odd, *(public for public, _ in reversed(made))]
+        assert shown["next_page_token"] == ""
+
+        async def listed(**fields: object) -> list[str]:
+            answer = await it.stub.ListExecutions(
+                pb.ListExecutionsRequest(**fields), metadata=USER, timeout=5
+            )
+            return [entry.execution_id for entry in answer.executions]
+
+        assert await listed(workflow="other") == [odd]
+        assert await listed(statuses=[ExecutionStatus.COMPLETED]) == [odd]
+        assert await listed(label="n=3") == [made[3][0]]
+        assert len(await listed(label="team=blue")) == 5
+        active = await it.rest("ListActiveExecutions", pb.ListActiveExecutionsRequest())
+        assert odd not in [entry["execution_id"] for entry in active["executions"]]
+        assert len(active["executions"]) == 5
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason", "field"),
+    [
+        ({"label": "novalue"}, "INVALID_REQUEST", "label"),
+        ({"statuses": [0]}, "INVALID_REQUEST", "statuses[0]"),
+        ({"statuses": [99]}, "INVALID_REQUEST", "statuses[0]"),
+        ({"page_size": -1}, "INVALID_REQUEST", "page_size"),
+        ({"page_token": "AAAA"}, "INVALID_PAGE_TOKEN", "page_token"),
+    ],
+)
+@in_loop
+async def test_wrong_lists_are_refused(
+    authority: TestAuthority, fields: dict[str, object], reason: str, field: str
+) -> None:
+    async with engine_room(authority) as it:
+        call = it.stub.ListExecutions(pb.ListExecutionsRequest(**fields), metadata=USER, timeout=5)
+        code, found, metadata = await refused(call)
+        assert code == grpc.StatusCode.INVALID_ARGUMENT
+        assert (found, metadata["field"]) == (reason, field)
+
+
+@in_loop
+async def test_task_runs_are_paged_in_the_documents_order(authority: TestAuthority) -> None:
+    async with engine_room(authority) as it:
+        public, internal = await it.started()
+        await it.engine.result(internal, 0, run_id=0xABC, chunks=2)
+        shown = await it.rest(
+            "ListTaskRuns", pb.ListTaskRunsRequest(execution_id=public, page_size=1)
+        )
+        [task] = shown["tasks"]
+        assert (task["task"], task["status"], task["item"]) == ("first", "COMPLETED", -1)
+        assert (task["run_id"], task["chunk_count"]) == ("0000000000000abc", 2)
+        request = pb.ListTaskRunsRequest(execution_id=public, page_token=shown["next_page_token"])
+        answer = await it.stub.ListTaskRuns(request, metadata=USER, timeout=5)
+        assert [entry.task for entry in answer.tasks] == ["second"]
+        assert answer.next_page_token == ""
+
+
+@in_loop
+async def test_a_page_of_large_outputs_ends_early(
+    authority: TestAuthority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with engine_room(authority) as it:
+        public, internal = await it.started()
+        for task in (0, 1):
+            key = await it.blobs.put(f"default/{internal}", b'"' + b"%d" % task * 900 + b'"')
+            await it.engine.result(internal, task, output=None, blob=key)
+        monkeypatch.setattr(reads.with_outputs, "__defaults__", (1000,))
+        request = pb.ListTaskRunsRequest(execution_id=public)
+        answer = await it.stub.ListTaskRuns(request, metadata=USER, timeout=5)
+        assert [entry.task for entry in answer.tasks] == ["first"]
+        request.page_token = answer.next_page_token
+        answer = await it.stub.ListTaskRuns(request, metadata=USER, timeout=5)
+        assert [entry.task for entry in answer.tasks] == ["second"]
+
+
+@in_loop
+async def test_waiting_ends_with_the_execution_or_the_time(authority: TestAuthority) -> None:
+    async with engine_room(authority) as it:
+        public, internal = await it.started()
+        request = pb.WaitExecutionRequest(execution_id=public)
+        request.wait_timeout.FromMilliseconds(50)
+        answer = await it.stub.WaitExecution(request, metadata=USER, timeout=5)
+        assert answer.execution.status == ExecutionStatus.RUNNING
+        request.wait_timeout.FromSeconds(20)
+        waiting = asyncio.ensure_future(it.stub.WaitExecution(request, metadata=USER, timeout=30))
+        await it.engine.finish(internal)
+        answer = await waiting
+        assert answer.execution.status == ExecutionStatus.COMPLETED
+        assert answer.execution.output == b'{"answer":42}'
+        shown = await it.rest("WaitExecution", request)
+        assert (shown["status"], shown["output"]) == ("COMPLETED", {"answer": 42})
+
+
+@in_loop
+async def test_a_cancel_is_recorded_with_its_reason(authority: TestAuthority) -> None:
+    async with engine_room(authority) as it:
+        public, internal = await it.started()
+        request = pb.CancelExecutionRequest(execution_id=public, reason="wrong file")
+        answer = await it.stub.CancelExecution(request, metadata=USER, timeout=5)
+        assert answer.status == ExecutionStatus.RUNNING
+        [event] = (await it.stores.engine.load(internal)).events
+        assert event.kind == EventKind.CANCEL_REQUESTED
+        assert (event.actor, event.body) == ("/user/ada", b'{"reason":"wrong file"}')
+        await it.engine.finish(internal)
+        code, reason, metadata = await refused(
+            it.stub.CancelExecution(request, metadata=USER, timeout=5)
+        )
+        assert (code, reason) == (grpc.StatusCode.FAILED_PRECONDITION, "WRONG_STATE")
+        assert metadata["status"] == "COMPLETED"
+
+
+@pytest.mark.parametrize(
+    ("method", "request_type"),
+    [
+        ("GetExecution", pb.GetExecutionRequest),
+        ("WaitExecution", pb.WaitExecutionRequest),
+        ("CancelExecution", pb.CancelExecutionRequest),
+        ("ListTaskRuns", pb.ListTaskRunsRequest),
+    ],
+)
+@in_loop
+async def test_an_unknown_execution_is_said_so(
+    authority: TestAuthority, method: str, request_type
+) -> None:
+    async with engine_room(authority) as it:
+        call = getattr(it.stub, method)(
+            request_type(execution_id="chain-1"), metadata=USER, timeout=5
+        )
+        code, reason, _ = await refused(call)
+        assert (code, reason) == (grpc.StatusCode.NOT_FOUND, "EXECUTION_NOT_FOUND")
