@@ -69,9 +69,9 @@ def triage(folder: Path, report: Path) -> int:
         "run",
         str(HERE / "workflow.yaml"),
         "-p",
-        f"folder={folder}",
+        f"folder={json.dumps(str(folder))}",
         "-p",
-        f"report={report}",
+        f"report={json.dumps(str(report))}",
         "--watch",
     ).returncode
 

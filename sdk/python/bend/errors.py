@@ -77,9 +77,8 @@ class Finding(NamedTuple):
 
 
 class InvalidDocument(InvalidRequest):
-    """A workflow document is wrong; `findings` has at least one entry, `source` is its file."""
+    """A workflow document is wrong; `findings` has at least one entry."""
 
-    source = ""
     reason = "INVALID_DOCUMENT"
 
     def __init__(

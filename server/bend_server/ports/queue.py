@@ -58,7 +58,10 @@ class Consumer(Protocol):
         ...
 
     async def close(self) -> None:
-        """Stop pulling. Messages not acked are delivered to somebody after ack_wait."""
+        """Stop pulling. Messages that `next` did not return are handed back at once.
+
+        Others that are not acked are delivered to somebody after ack_wait.
+        """
         ...
 
 

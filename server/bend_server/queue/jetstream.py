@@ -187,7 +187,7 @@ class NatsQueue:
             )
             return durable
 
-        return await self._open(stream, make)
+        return await self._open(stream, make, acks=True)
 
     async def tail(self, subject: str, from_sequence: int) -> Consumer:
         """See ports.queue.Queue."""
@@ -209,10 +209,10 @@ class NatsQueue:
             opened = True
             return name
 
-        return await self._open(CHUNKS, make)
+        return await self._open(CHUNKS, make, acks=False)
 
-    async def _open(self, stream: str, make: Any) -> Consumer:
-        consumer = NatsConsumer(self._link, stream, make, self._consumers.remove)
+    async def _open(self, stream: str, make: Any, *, acks: bool) -> Consumer:
+        consumer = NatsConsumer(self._link, stream, make, self._consumers.remove, acks=acks)
         await consumer.open()
         self._consumers.append(consumer)
         return consumer

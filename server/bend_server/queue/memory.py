@@ -85,6 +85,8 @@ class MemoryConsumer:
             return
         self._closed = True
         self.detach()
+        while self._buffer:
+            self._queue.nak(self._buffer.popleft().token)
         self._queue.forget(self)
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)

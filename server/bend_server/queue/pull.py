@@ -53,6 +53,7 @@ class NatsConsumer:
         stream: the stream's name.
         make: makes the consumer on the server and returns its name; idempotent.
         forget: called once on close.
+        acks: whether deliveries are to be acked, so that unseen ones are handed back.
     """
 
     def __init__(
@@ -61,7 +62,10 @@ class NatsConsumer:
         stream: str,
         make: Callable[[int], Awaitable[str]],
         forget: Callable[["NatsConsumer"], None],
+        *,
+        acks: bool,
     ) -> None:
+        self._acks = acks
         self._link = link
         self._stream = stream
         self._make = make
@@ -116,12 +120,19 @@ class NatsConsumer:
         if self._closed:
             return
         self._closed = True
+        while self._buffer:
+            self._hand_back(self._buffer.popleft().token)
         if self._task is not None:
             self._task.cancel()
         self._forget(self)
         self._wake()
         if self._subscription is not None:
             await self._link.unlisten(self._subscription)
+
+    def _hand_back(self, token: str) -> None:
+        """Let somebody else have a message that nobody here will look at."""
+        if self._acks:
+            self._link.post(token, b"-NAK")
 
     def revive(self) -> None:
         """The connection is back: the consumer may be gone, and every request is."""
@@ -140,6 +151,8 @@ class NatsConsumer:
 
     def _take(self, message: Msg) -> None:
         if self._closed:
+            if message.reply and not message.headers:
+                self._hand_back(message.reply)
             return
         self._heard_at = asyncio.get_running_loop().time()
         if message.headers and not message.data and status_of(message):

@@ -1,1 +1,0 @@
-"""The `bend` command: for people tables and progress, for programs `--json` and exit codes."""
