@@ -69,9 +69,9 @@ def triage(folder: Path, report: Path) -> int:
         "run",
         str(HERE / "workflow.yaml"),
         "-p",
-        f"folder={json.dumps(str(folder))}",
+        f"folder={folder}",
         "-p",
-        f"report={json.dumps(str(report))}",
+        f"report={report}",
         "--watch",
     ).returncode
 

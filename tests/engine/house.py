@@ -198,6 +198,17 @@ class FakeExecutor:
         )
         await self.queue.broadcast("registry.announce", message.SerializeToString())
 
+    async def started(self, task: frames_pb2.QueuedTask, worker: str, slot: int = 0) -> None:
+        """Hint that a worker runs a task."""
+        notice = control_pb2.StartedNotice(workers=[worker])
+        notice.keys.add(
+            execution=task.execution,
+            task=task.task,
+            item=task.item,
+            **{"try": getattr(task, "try")},
+        )
+        await self.queue.broadcast(f"engine.started.{slot}", notice.SerializeToString())
+
     async def _announce_on(self) -> None:
         while True:
             await asyncio.sleep(3.0)
@@ -294,6 +305,17 @@ class House:
     def record(self, execution: int) -> Record:
         """Return what SQL has."""
         return self.database.executions[execution]
+
+    async def pause(self, seconds: float) -> None:
+        """Let virtual time pass."""
+        await asyncio.sleep(seconds)
+
+    async def publish_results(
+        self, executor: FakeExecutor, results: list[frames_pb2.QueuedResult], slot: int = 0
+    ) -> None:
+        """Put results into a lane."""
+        frame = frames_pb2.ResultFrame(executor=executor.name, results=results)
+        await executor.queue.publish(f"results.{slot}", frame.SerializeToString())
 
     async def close(self) -> None:
         """Stop what still runs."""

@@ -3,10 +3,12 @@
 Importing this package is cheap: each name is loaded when it is first used.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from bend.client import Client as Client
     from bend.components import Component as Component
     from bend.components import Context as Context
     from bend.components import Final as Final
@@ -15,17 +17,24 @@ if TYPE_CHECKING:
     from bend.errors import RetryableError as RetryableError
     from bend.errors import TerminalError as TerminalError
     from bend.worker import Worker as Worker
+    from bend.workflow import Workflow as Workflow
 
 __version__ = "0.1.0"
 
+# gRPC tells of every lost connection on stderr; the SDK reports what matters itself. It reads
+# this once, when it is imported.
+os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+
 PLACES = {
     "BendError": "bend.errors",
+    "Client": "bend.client",
     "Component": "bend.components",
     "Context": "bend.components",
     "Final": "bend.components",
     "RetryableError": "bend.errors",
     "TerminalError": "bend.errors",
     "Worker": "bend.worker",
+    "Workflow": "bend.workflow",
     "component": "bend.components",
 }
 

@@ -77,8 +77,9 @@ class Finding(NamedTuple):
 
 
 class InvalidDocument(InvalidRequest):
-    """A workflow document is wrong; `findings` has at least one entry."""
+    """A workflow document is wrong; `findings` has at least one entry, `source` is its file."""
 
+    source = ""
     reason = "INVALID_DOCUMENT"
 
     def __init__(

@@ -135,8 +135,11 @@ def load_settings(
     address = url or env.get("BEND_URL") or ""
     local = read_endpoints(folder)
     urls = local.get("urls")
-    if not address and isinstance(urls, dict):
-        address = str(urls.get("https") or "")
+    if isinstance(urls, dict):
+        address = address or str(urls.get("https") or "")
+        if not same_place(address, [str(one) for one in urls.values()]):
+            # Another mesh: the local one's certificates are not for it.
+            local = {}
     if not address:
         raise ConfigurationError(
             f"no mesh is known: set BEND_URL, or run `bend up` (looked in {folder.absolute()})",
@@ -163,6 +166,16 @@ def load_settings(
     if (settings.cert_file is None) != (settings.key_file is None):
         raise ConfigurationError("BEND_CERT_FILE and BEND_KEY_FILE belong together: one is missing")
     return settings
+
+
+def same_place(address: str, urls: list[str]) -> bool:
+    """Whether an address is one of the local mesh's, whatever loopback is called."""
+    place = urlsplit(address)
+    return any(
+        place.port == urlsplit(one).port
+        and (place.hostname == urlsplit(one).hostname or place.hostname in LOOPBACK)
+        for one in urls
+    )
 
 
 def checked_url(address: str) -> str:

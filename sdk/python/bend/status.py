@@ -46,6 +46,7 @@ def error_of(failed: Any, url: str = "") -> BendError:
     kind = BY_REASON.get(reason) or BY_CODE.get(code, errors.ServerFault)
     if kind is errors.Unreachable and not reason:
         where = f"{url} " if url else ""
+        text = text.rpartition("last error: ")[2].removeprefix("UNKNOWN: ")
         problem = (
             "did not answer in time"
             if code is grpc.StatusCode.DEADLINE_EXCEEDED

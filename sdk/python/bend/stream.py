@@ -194,11 +194,11 @@ class Stream:
     def _requests(self) -> Iterator[pb.ConnectRequest]:
         """What gRPC's writer thread sends: it asks for the next when the last write has ended."""
         yield pb.ConnectRequest(hello=self._hello)
-        next_beat = time.monotonic() + self._beat_s
+        last_beat = time.monotonic()
         while True:
             with self._condition:
                 while not self._has_news():
-                    left = min(next_beat, time.monotonic() + self._beat_s) - time.monotonic()
+                    left = last_beat + self._beat_s - time.monotonic()
                     if left <= 0:
                         break
                     self._condition.wait(left)
@@ -218,11 +218,11 @@ class Stream:
             # Chunks first: a result must not overtake the partial outputs that it counts.
             for message in (*chunk_messages(chunks), *result_messages(results)):
                 yield message
-                if time.monotonic() >= next_beat:
-                    next_beat = time.monotonic() + self._beat_s
+                if time.monotonic() >= last_beat + self._beat_s:
+                    last_beat = time.monotonic()
                     yield self._heartbeat()
-            if time.monotonic() >= next_beat or (self._progress and self._beat_s < 1.0):
-                next_beat = time.monotonic() + self._beat_s
+            if time.monotonic() >= last_beat + self._beat_s:
+                last_beat = time.monotonic()
                 yield self._heartbeat()
             if last:
                 return

@@ -1,0 +1,189 @@
+"""The client's calls about what is stored: workflows with their revisions, and components."""
+
+from typing import Any
+
+from google.api import httpbody_pb2
+
+from bend.channel import Channel
+from bend.documents import Document, read_document
+from bend.errors import Finding, InvalidDocument
+from bend.models import ComponentInfo, InstanceInfo, RevisionInfo, WorkflowInfo, moment
+from bend.v1 import (
+    engine_service_pb2 as pb,
+)
+from bend.v1 import (
+    engine_service_pb2_grpc,
+    registry_service_pb2,
+    registry_service_pb2_grpc,
+)
+
+PAGE_MAX = 1000
+
+
+class Catalog:
+    """Workflows and components over one channel; part of `Client`."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    def _workflows(self) -> Any:
+        return self._channel.stub(engine_service_pb2_grpc.EngineServiceStub)
+
+    def _registry(self) -> Any:
+        return self._channel.stub(registry_service_pb2_grpc.RegistryServiceStub)
+
+    async def _store(self, read: Document, method: Any, request: Any) -> Any:
+        try:
+            return await self._channel.call(method, request)
+        except InvalidDocument as error:
+            error.source = read.source
+            raise
+
+    async def create_workflow(self, document: Any) -> WorkflowInfo:
+        """Store a workflow's first revision. Idempotent by document.
+
+        Args:
+            document: a path, YAML or JSON text, a dict, or a `Workflow`; at most 8 MiB.
+
+        Raises InvalidDocument with every finding, AlreadyExists, WrongState, LimitExceeded.
+        """
+        read = read_document(document)
+        answer = await self._store(
+            read,
+            self._workflows().CreateWorkflow,
+            pb.CreateWorkflowRequest(document=body_of(read)),
+        )
+        return WorkflowInfo.of(answer.workflow, created=answer.created)
+
+    async def deploy(self, document: Any) -> WorkflowInfo:
+        """Store a workflow, or a new revision of it; an unchanged document makes none.
+
+        `created` of the answer tells whether one was made. Running executions keep their revision.
+
+        Args:
+            document: as `create_workflow`.
+
+        Raises InvalidDocument with every finding, WrongState, LimitExceeded.
+        """
+        read = read_document(document)
+        if not read.name:
+            return await self.create_workflow(document)
+        answer = await self._store(
+            read,
+            self._workflows().UpdateWorkflow,
+            pb.UpdateWorkflowRequest(name=read.name, document=body_of(read)),
+        )
+        return WorkflowInfo.of(answer.workflow, created=answer.created)
+
+    async def validate(self, document: Any) -> list[Finding]:
+        """Check a document and store nothing; return the findings, [] when it is right.
+
+        Raises LimitExceeded, Unreachable.
+        """
+        read = read_document(document)
+        answer = await self._channel.call(
+            self._workflows().ValidateWorkflow,
+            pb.ValidateWorkflowRequest(document=body_of(read)),
+        )
+        return [
+            Finding(one.reason, one.message, one.path, one.line, one.column)
+            for one in answer.findings
+        ]
+
+    async def get_workflow(self, name: str, *, revision: int = 0) -> WorkflowInfo:
+        """Read a workflow with the document of a revision; 0 is the newest. Raises NotFound."""
+        answer = await self._channel.call(
+            self._workflows().GetWorkflow, pb.GetWorkflowRequest(name=name, revision=revision)
+        )
+        return WorkflowInfo.of(answer.workflow, answer.revision)
+
+    async def list_workflows(
+        self, *, archived: bool = False, limit: int = 1000
+    ) -> list[WorkflowInfo]:
+        """List workflows by name; archived ones too when asked for."""
+        found: list[WorkflowInfo] = []
+        token = ""
+        while len(found) < limit:
+            answer = await self._channel.call(
+                self._workflows().ListWorkflows,
+                pb.ListWorkflowsRequest(
+                    page_size=min(PAGE_MAX, limit - len(found)),
+                    page_token=token,
+                    show_archived=archived,
+                ),
+            )
+            found += [WorkflowInfo.of(one) for one in answer.workflows]
+            token = answer.next_page_token
+            if not token:
+                break
+        return found
+
+    async def list_revisions(self, name: str, *, limit: int = 1000) -> list[RevisionInfo]:
+        """List the revisions of a workflow, newest first. Raises NotFound."""
+        found: list[RevisionInfo] = []
+        token = ""
+        while len(found) < limit:
+            answer = await self._channel.call(
+                self._workflows().ListWorkflowRevisions,
+                pb.ListWorkflowRevisionsRequest(
+                    name=name, page_size=min(PAGE_MAX, limit - len(found)), page_token=token
+                ),
+            )
+            found += [
+                RevisionInfo(one.workflow, one.revision, one.digest, moment(one.create_time))
+                for one in answer.revisions
+            ]
+            token = answer.next_page_token
+            if not token:
+                break
+        return found
+
+    async def archive_workflow(self, name: str) -> None:
+        """Archive a workflow: it starts nothing more. Idempotent. Raises NotFound."""
+        await self._channel.call(
+            self._workflows().ArchiveWorkflow, pb.ArchiveWorkflowRequest(name=name)
+        )
+
+    async def restore_workflow(self, name: str) -> WorkflowInfo:
+        """Take a workflow out of the archive. Idempotent. Raises NotFound."""
+        answer = await self._channel.call(
+            self._workflows().RestoreWorkflow, pb.RestoreWorkflowRequest(name=name)
+        )
+        return WorkflowInfo.of(answer.workflow)
+
+    async def list_components(self, *, query: str = "", limit: int = 1000) -> list[ComponentInfo]:
+        """List components by name; `query` searches name and description."""
+        found: list[ComponentInfo] = []
+        token = ""
+        while len(found) < limit:
+            answer = await self._channel.call(
+                self._registry().ListComponents,
+                registry_service_pb2.ListComponentsRequest(
+                    page_size=min(PAGE_MAX, limit - len(found)), page_token=token, query=query
+                ),
+            )
+            found += [ComponentInfo.of(one) for one in answer.components]
+            token = answer.next_page_token
+            if not token:
+                break
+        return found
+
+    async def get_component(self, name: str, *, version: str = "") -> ComponentInfo:
+        """Read a component with the contract of a version; empty: the newest. Raises NotFound."""
+        answer = await self._channel.call(
+            self._registry().GetComponent,
+            registry_service_pb2.GetComponentRequest(name=name, version=version),
+        )
+        return ComponentInfo.of(answer.component, answer.version)
+
+    async def list_instances(self, name: str) -> list[InstanceInfo]:
+        """List the live instances of a component; an unknown component has none."""
+        answer = await self._channel.call(
+            self._registry().ListInstances, registry_service_pb2.ListInstancesRequest(name=name)
+        )
+        return [InstanceInfo.of(one) for one in answer.instances]
+
+
+def body_of(read: Document) -> httpbody_pb2.HttpBody:
+    """Return a document as requests carry it."""
+    return httpbody_pb2.HttpBody(content_type=read.content_type, data=read.data)

@@ -1,0 +1,115 @@
+"""Where output goes: results on stdout, everything else on stderr; colour only where it helps."""
+
+import json
+import sys
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+import orjson
+
+COLOURS = {
+    "COMPLETED": "green",
+    "RUNNING": "cyan",
+    "SCHEDULED": "blue",
+    "PENDING": "bright_black",
+    "WAITING": "yellow",
+    "PAUSED": "yellow",
+    "FAILED": "red",
+    "TIMED_OUT": "red",
+    "CANCELLED": "magenta",
+    "SKIPPED": "bright_black",
+}
+PLAIN_WIDTH = 160
+
+
+def note(text: str) -> None:
+    """Tell people something that programs need not read."""
+    click.echo(text, err=True)
+
+
+def print_json(document: Any, *, pretty: bool | None = None) -> None:
+    """Print one JSON document on stdout: indented on a terminal, else one line."""
+    text = orjson.dumps(document).decode()
+    if sys.stdout.isatty() if pretty is None else pretty:
+        # The standard library's numbers have no size: integers keep their digits.
+        text = json.dumps(json.loads(text), indent=2, ensure_ascii=False)
+    click.echo(text)
+
+
+def compact(data: bytes, width: int) -> str:
+    """Return a payload in at most `width` characters of one line."""
+    text = data.decode("utf-8", errors="replace").replace("\n", " ")
+    return text if len(text) <= width else text[: max(1, width - 1)] + "…"
+
+
+def print_table(columns: Iterable[str], rows: Iterable[Iterable[str]], *, empty: str) -> None:
+    """Print a table; statuses get their colour, long cells wrap on a terminal only.
+
+    Args:
+        columns: headings; a column named `status` is coloured.
+        rows: cells as text.
+        empty: said on stderr when there are no rows.
+    """
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    names = list(columns)
+    lines = [list(row) for row in rows]
+    if not lines:
+        note(empty)
+        return
+    terminal = sys.stdout.isatty()
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for name in names:
+        table.add_column(name, overflow="fold", no_wrap=not terminal)
+    for line in lines:
+        table.add_row(
+            *(
+                Text(cell, style=COLOURS.get(cell, "") if name == "status" else "")
+                for name, cell in zip(names, line, strict=True)
+            )
+        )
+    if terminal:
+        Console().print(table)
+        return
+    # A pipe gets whole cells, however long: `cut` and `grep` read them.
+    wanted = max(
+        PLAIN_WIDTH,
+        sum(max(len(line[at]) for line in [names, *lines]) + 2 for at in range(len(names))),
+    )
+    console = Console(width=wanted, no_color=True, highlight=False)
+    with console.capture() as capture:
+        console.print(table)
+    for text in capture.get().splitlines():
+        click.echo(text.rstrip())
+
+
+def age(when: datetime | None) -> str:
+    """Return how long ago something was: `4s`, `12m`, `3h`, `5d`."""
+    if when is None:
+        return "-"
+    return short_span((datetime.now(UTC) - when).total_seconds())
+
+
+def short_span(seconds: float) -> str:
+    """Return a span in at most four characters or so."""
+    seconds = max(0.0, seconds)
+    for unit, size in (("d", 86_400), ("h", 3600), ("m", 60)):
+        if seconds >= size * 2:
+            return f"{seconds / size:.0f}{unit}"
+    return f"{seconds:.0f}s"
+
+
+def took(milliseconds: float) -> str:
+    """Return a duration: `12 ms`, `3.4 s`, `2m 05s`, `3h 12m`."""
+    if milliseconds < 1000:
+        return f"{milliseconds:.0f} ms"
+    seconds = milliseconds / 1000
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    if seconds < 3600:
+        return f"{int(seconds // 60)}m {int(seconds % 60):02d}s"
+    return f"{int(seconds // 3600)}h {int(seconds % 3600 // 60):02d}m"

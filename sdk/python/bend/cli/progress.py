@@ -1,0 +1,319 @@
+"""Progress of one execution by task: a live table on a terminal, a line per change in a pipe."""
+
+import sys
+import time
+from datetime import datetime
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+import click
+
+from bend.cli.console import COLOURS, compact, took
+
+if TYPE_CHECKING:
+    from bend.models import Execution, WatchEvent
+
+MARKS = {
+    "COMPLETED": "✓",
+    "RUNNING": "●",
+    "SCHEDULED": "○",
+    "PENDING": "·",
+    "WAITING": "…",
+    "FAILED": "✗",
+    "TIMED_OUT": "✗",
+    "CANCELLED": "■",
+    "SKIPPED": "-",
+}
+# Shown first when not all tasks fit on the screen.
+URGENCY = ("FAILED", "TIMED_OUT", "RUNNING", "WAITING", "SCHEDULED", "CANCELLED", "COMPLETED")
+ENDED = {"COMPLETED", "FAILED", "TIMED_OUT", "CANCELLED", "SKIPPED"}
+REFRESH_PER_S = 8
+PARTIAL_LINE_S = 1.0
+
+
+class TaskLine:
+    """What is known of one task while it is watched."""
+
+    __slots__ = (
+        "attempt",
+        "began",
+        "changed",
+        "ended",
+        "items",
+        "name",
+        "partials",
+        "status",
+        "text",
+    )
+
+    def __init__(self, name: str, status: str) -> None:
+        self.name = name
+        self.status = status
+        self.attempt = 0
+        self.began: datetime | None = None
+        self.ended: datetime | None = None
+        self.changed = 0.0
+        self.partials = 0
+        self.items: dict[int, str] = {}
+        self.text = ""
+
+    def apply(self, event: "WatchEvent", width: int) -> None:
+        """Take an event in."""
+        self.changed = time.monotonic()
+        self.attempt = max(self.attempt, event.attempt)
+        if event.type == "partial":
+            self.partials += 1
+            self.text = compact(event.data_json, width)
+        elif event.type == "log":
+            data = event.data
+            self.text = str(data.get("message", "")) if isinstance(data, dict) else str(data)
+        elif event.type == "task":
+            self._apply_status(event)
+
+    def _apply_status(self, event: "WatchEvent") -> None:
+        if event.item >= 0:
+            self.items[event.item] = event.status
+            if self.status in ("PENDING", "SCHEDULED"):
+                self.status = "RUNNING"
+            return
+        self.status = event.status
+        if event.status in ENDED:
+            self.ended = event.time
+            if event.status == "COMPLETED":
+                self.text = f"{self.partials} partial outputs" if self.partials else ""
+        elif event.status in ("RUNNING", "SCHEDULED"):
+            self.began = self.began or event.time
+            self.ended = None
+        if event.status in ("FAILED", "TIMED_OUT", "CANCELLED", "WAITING"):
+            self.text = failure_text(event.data) or self.text
+
+    def span(self, now: datetime) -> str:
+        """Return how long it runs or ran."""
+        if self.began is None or (self.ended is None and self.status in ENDED):
+            return ""
+        return took(max(0.0, ((self.ended or now) - self.began).total_seconds() * 1000))
+
+
+def failure_text(data: Any) -> str:
+    """Return a failure or a wait's reason in one line."""
+    if not isinstance(data, dict):
+        return data if isinstance(data, str) else ""
+    reason, message = data.get("reason", ""), data.get("message", "") or data.get("waiting", "")
+    return ": ".join(part for part in (str(reason), str(message)) if part)
+
+
+class Progress(Protocol):
+    """A view of one execution while it runs."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None: ...
+
+    def begin(self, execution: "Execution") -> None:
+        """Show where it stands before the first event."""
+        ...
+
+    def apply(self, event: "WatchEvent") -> None:
+        """Show one event."""
+        ...
+
+
+class Board:
+    """The tasks of one execution as events tell of them."""
+
+    def __init__(self) -> None:
+        self.execution = ""
+        self.status = "PENDING"
+        self.lines: dict[str, TaskLine] = {}
+        self.began = time.monotonic()
+
+    def begin(self, execution: "Execution") -> None:
+        """Take the tasks in, in the document's order."""
+        self.execution = execution.execution_id
+        self.status = execution.status
+        for task in execution.tasks:
+            self.lines.setdefault(task.task, TaskLine(task.task, "PENDING"))
+
+    def apply(self, event: "WatchEvent", width: int = 120) -> TaskLine | None:
+        """Take an event in; return the task's line."""
+        if event.type == "execution":
+            self.status = event.status
+        if not event.task:
+            return None
+        line = self.lines.setdefault(event.task, TaskLine(event.task, "PENDING"))
+        line.apply(event, width)
+        return line
+
+    def counts(self) -> dict[str, int]:
+        """Count tasks by status."""
+        counts: dict[str, int] = {}
+        for line in self.lines.values():
+            counts[line.status] = counts.get(line.status, 0) + 1
+        return counts
+
+    def summary(self) -> str:
+        """Return the counts in words."""
+        counts = self.counts()
+        names = [*URGENCY, "SKIPPED", "PENDING"]
+        return ", ".join(
+            f"{counts[name]} {name.lower().replace('_', ' ')}" for name in names if name in counts
+        )
+
+    def shown(self, rows: int) -> list[TaskLine]:
+        """Return the lines that fit: all in order, or the urgent and the newest ones."""
+        if len(self.lines) <= rows:
+            return list(self.lines.values())
+        rank = {name: at for at, name in enumerate(URGENCY)}
+        ranked = sorted(
+            self.lines.values(), key=lambda line: (rank.get(line.status, 99), -line.changed)
+        )[:rows]
+        keep = {line.name for line in ranked}
+        return [line for line in self.lines.values() if line.name in keep]
+
+
+class LiveProgress:
+    """A table that redraws itself in place."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        self.board = Board()
+        self._console = Console(highlight=False)
+        self._live = Live(
+            console=self._console,
+            refresh_per_second=REFRESH_PER_S,
+            get_renderable=self._render,
+            transient=False,
+        )
+
+    def __enter__(self) -> Self:
+        self._live.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self._live.__exit__(kind, error, at)
+
+    def begin(self, execution: "Execution") -> None:
+        """Show all tasks as pending."""
+        self.board.begin(execution)
+
+    def apply(self, event: "WatchEvent") -> None:
+        """Take an event in; the next redraw shows it. Log lines scroll above the table."""
+        self.board.apply(event, self._console.width)
+        if event.type == "log":
+            data = event.data
+            if isinstance(data, dict):
+                self._console.print(f"{event.task}: {data.get('message', '')}", markup=False)
+
+    def _render(self) -> Any:
+        from datetime import UTC
+
+        from rich.console import Group
+        from rich.table import Table
+        from rich.text import Text
+
+        now = datetime.now(UTC)
+        table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
+        for name in ("mark", "task", "status", "span"):
+            table.add_column(name, no_wrap=True)
+        table.add_column("text", no_wrap=True, overflow="ellipsis", ratio=1)
+        shown = self.board.shown(max(3, self._console.height - 4))
+        for line in shown:
+            style = COLOURS.get(line.status, "")
+            status = line.status.lower().replace("_", " ")
+            if line.attempt > 1:
+                status += f" (attempt {line.attempt})"
+            text = line.text
+            if line.items:
+                done = sum(1 for one in line.items.values() if one in ENDED)
+                text = f"{done} of {len(line.items)} items  {text}"
+            if line.partials and line.status not in ENDED:
+                text = f"#{line.partials}  {text}"
+            table.add_row(
+                Text(MARKS.get(line.status, "?"), style=style),
+                Text(line.name),
+                Text(status, style=style),
+                Text(line.span(now), style="bright_black"),
+                Text(text, style="bright_black"),
+            )
+        head = Text(self.board.execution, style="bold")
+        head.append(f"  {self.board.status.lower()}", style=COLOURS.get(self.board.status, ""))
+        hidden = len(self.board.lines) - len(shown)
+        tail = self.board.summary() + (f"; {hidden} not shown" if hidden else "")
+        return Group(head, table, Text(tail, style="bright_black"))
+
+
+class PlainProgress:
+    """A line per change, for pipes and logs; partial outputs are counted once a second."""
+
+    def __init__(self) -> None:
+        self.board = Board()
+        self._told: dict[str, float] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        pass
+
+    def begin(self, execution: "Execution") -> None:
+        """Name the execution."""
+        self.board.begin(execution)
+        self._say(None, execution.execution_id, f"{len(execution.tasks)} tasks")
+
+    def apply(self, event: "WatchEvent") -> None:
+        """Print a line when something changed."""
+        line = self.board.apply(event)
+        if event.type == "execution":
+            self._say(event.time, self.board.execution, event.status.lower())
+        elif line is None:
+            return
+        elif event.type == "task":
+            item = f"[{event.item}]" if event.item >= 0 else ""
+            words = [event.status.lower().replace("_", " ")]
+            if event.attempt > 1:
+                words.append(f"(attempt {event.attempt})")
+            if line.ended and line.span(line.ended):
+                words.append(f"in {line.span(line.ended)}")
+            if line.text and event.status not in ("RUNNING", "SCHEDULED"):
+                words.append(f"- {line.text}")
+            self._say(event.time, f"{event.task}{item}", " ".join(words))
+        elif event.type == "log":
+            self._say(event.time, event.task, f"log: {line.text}")
+        elif event.type == "partial" and self._due(event.task):
+            self._say(event.time, event.task, f"partial #{line.partials}: {line.text}")
+
+    def _due(self, task: str) -> bool:
+        now = time.monotonic()
+        if now - self._told.get(task, 0.0) < PARTIAL_LINE_S:
+            return False
+        self._told[task] = now
+        return True
+
+    @staticmethod
+    def _say(when: datetime | None, name: str, text: str) -> None:
+        stamp = when.astimezone().strftime("%H:%M:%S") if when else "        "
+        click.echo(f"{stamp} {name} {text}")
+
+
+def progress_view() -> Progress:
+    """Return the view that fits where stdout goes."""
+    if sys.stdout.isatty():
+        return LiveProgress()
+    return PlainProgress()
