@@ -1,0 +1,48 @@
+"""`bend bench`: run jobs and print rows."""
+
+import asyncio
+import sys
+
+import click
+
+from bend_server.bench import figures
+from bend_server.bench.jobs import JOBS, Sizes
+from bend_server.bench.lock import heavy
+from bend_server.bench.mesh import Mesh, MeshError, fresh_mesh
+from bend_server.bench.rows import Report
+
+ALL = (*JOBS, "figures")
+
+
+async def measure(mesh: Mesh, report: Report, wanted: list[str], sizes: Sizes) -> None:
+    """Run the wanted jobs one after another; figures come last, they restart the mesh."""
+    for name, job in JOBS.items():
+        if name in wanted:
+            await job(mesh, report, sizes)
+    if "figures" in wanted:
+        await figures.at_rest(mesh, report, sizes)
+        await figures.waiting(mesh, report, sizes)
+
+
+@click.command("bench")
+@click.option("--jobs", default=",".join(ALL), help="Comma-separated: j1,j2,j3,j4,figures.")
+@click.option("--in-flight", default=256, type=click.IntRange(1, 10_000), show_default=True)
+@click.option("--database", help="URL of a PostgreSQL database; default: SQLite.")
+@click.option("--json", "as_json", is_flag=True, help="JSON lines.")
+@click.option("--quick", is_flag=True, help="Small sizes, about a minute.")
+def bench(jobs: str, in_flight: int, database: str | None, as_json: bool, quick: bool) -> None:
+    """Measure a fresh mesh of the shipped binaries; every output is checked."""
+    wanted = [name.strip() for name in jobs.split(",") if name.strip()]
+    unknown = [name for name in wanted if name not in ALL]
+    if unknown:
+        raise click.UsageError(f"unknown job {unknown[0]!r}; known: {', '.join(ALL)}")
+    sizes = Sizes.quick(in_flight) if quick else Sizes(in_flight=in_flight)
+    report = Report(as_json=as_json, database="postgresql" if database else "sqlite")
+    try:
+        with heavy(), fresh_mesh(database) as mesh:
+            asyncio.run(measure(mesh, report, wanted, sizes))
+    except MeshError as error:
+        raise click.ClickException(str(error)) from error
+    if report.wrong:
+        sys.stderr.write(f"{report.wrong} outputs were wrong\n")
+        sys.exit(1)

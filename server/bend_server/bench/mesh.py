@@ -1,0 +1,113 @@
+"""A fresh mesh for one benchmark: the shipped `bend up` on a home of its own, and a worker."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+START_S_MAX = 60
+
+
+class MeshError(Exception):
+    """The mesh or its worker did not start; the text has the end of its output."""
+
+
+class Mesh:
+    """A running mesh: where it listens, its certificates, and its processes."""
+
+    def __init__(self, home: Path, database: str | None) -> None:
+        self.home = home
+        self.database = database or "sqlite"
+        self._env = {k: v for k, v in os.environ.items() if not k.startswith("BEND_")}
+        self._env["BEND_HOME"] = str(home)
+        if database:
+            self._env["BEND_DATABASE_URL"] = database
+        self._worker: subprocess.Popen[bytes] | None = None
+
+    def bend(self, *arguments: str, timeout_s: float = START_S_MAX) -> str:
+        """Run a `bend` command on this mesh; return its standard output."""
+        done = subprocess.run(
+            [sys.executable, "-m", "bend", *arguments],
+            env=self._env,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise MeshError(f"bend {' '.join(arguments)} failed: {done.stderr[-2000:]}")
+        return done.stdout
+
+    def up(self) -> float:
+        """Start the mesh; return the seconds until it was ready."""
+        begin = time.perf_counter()
+        self.bend("up", "--detach")
+        return time.perf_counter() - begin
+
+    def down(self) -> None:
+        """Stop the mesh in order."""
+        self.bend("down")
+
+    def status(self) -> dict[str, Any]:
+        """Return what `bend status --json` says."""
+        found: dict[str, Any] = json.loads(self.bend("status", "--json"))
+        return found
+
+    def pids(self) -> dict[str, int]:
+        """Return the process ids by name, the external worker's included."""
+        found = {p["name"]: int(p["pid"]) for p in self.status()["processes"] if p["pid"]}
+        if self._worker is not None:
+            found["worker"] = self._worker.pid
+        return found
+
+    def address(self, process: str) -> str:
+        """Return host:port where a process serves gRPC."""
+        for entry in self.status()["processes"]:
+            if entry["name"] == process:
+                return str(entry["address"])
+        raise MeshError(f"no process {process}")
+
+    def start_worker(self) -> None:
+        """Start the external worker with a certificate of its own."""
+        self.bend("components", "cert", "bench")
+        certs = self.home / "certs"
+        env = self._env | {
+            "BEND_CERT_FILE": str(certs / "component-bench.pem"),
+            "BEND_KEY_FILE": str(certs / "component-bench.key"),
+        }
+        log = (self.home / "logs" / "bench-worker.log").open("ab")
+        self._worker = subprocess.Popen(
+            [sys.executable, "-m", "bend_server.bench.component"], env=env, stdout=log, stderr=log
+        )
+
+    def stop_worker(self) -> None:
+        """End the external worker."""
+        if self._worker is not None:
+            self._worker.terminate()
+            try:
+                self._worker.wait(15)
+            except subprocess.TimeoutExpired:
+                self._worker.kill()
+                self._worker.wait(5)
+            self._worker = None
+
+
+@contextlib.contextmanager
+def fresh_mesh(database: str | None) -> Iterator[Mesh]:
+    """Run a mesh on a temporary home with the worker connected; stop and remove it after."""
+    with tempfile.TemporaryDirectory(prefix="bend-bench-") as folder:
+        mesh = Mesh(Path(folder) / "home", database)
+        sys.stderr.write(f"bench mesh: BEND_HOME={mesh.home}\n")
+        mesh.up()
+        try:
+            mesh.start_worker()
+            yield mesh
+        finally:
+            mesh.stop_worker()
+            mesh.down()
