@@ -96,7 +96,8 @@ def _operation(
             for name in in_path
         ]
     }
-    if body != "*":
+    # A raw body that is called `body` stands for all other fields.
+    if body not in {"*", "body"}:
         for field in request.fields:
             if field.name in {*in_path, body} or not _queryable(field):
                 continue

@@ -74,9 +74,11 @@ def check_texts(start: pb.StartRequest) -> None:
     """
     if not start.workflow:
         raise InvalidInput("workflow is missing", field="workflow")
-    for field in ("workflow", "request_id"):
-        if "\0" in getattr(start, field):
-            raise InvalidInput(f"{field} holds a NUL character", field=field)
+    if "\0" in start.workflow or "\0" in start.request_id:
+        field = "workflow" if "\0" in start.workflow else "request_id"
+        raise InvalidInput(f"{field} holds a NUL character", field=field)
+    if not start.labels:
+        return
     for key, value in start.labels.items():
         check_label(key, value)
 
@@ -97,9 +99,6 @@ def check_label(key: str, value: str) -> None:
 
 def content_hash(start: pb.StartRequest) -> bytes:
     """Return a digest of all that a start says: the same request id must come with the same."""
-    digest = hashlib.sha256()
-    labels = json.dumps(sorted(start.labels.items()))
-    for part in (start.workflow, str(start.revision), start.execution_id, labels):
-        digest.update(f"{len(part)}:{part}".encode())
-    digest.update(start.parameters or b"{}")
-    return digest.digest()
+    labels = sorted(start.labels.items()) if start.labels else ()
+    head = repr((start.workflow, start.revision, start.execution_id, labels)).encode()
+    return hashlib.sha256(head + b"\0" + (start.parameters or b"{}")).digest()
