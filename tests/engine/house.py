@@ -156,6 +156,7 @@ class FakeExecutor:
         self.seen: list[frames_pb2.QueuedTask] = []
         self.frames: list[frames_pb2.TaskFrame] = []
         self.cancelled: list[control_pb2.TaskKey] = []
+        self.held: list[str] = []
         self._sequence = 0
         self._tasks: list[asyncio.Task[None]] = []
         self._consumer: Consumer | None = None
@@ -227,6 +228,7 @@ class FakeExecutor:
         self.frames.append(frame)
         results = frames_pb2.ResultFrame(executor=self.name)
         whole = True
+        self.held.append(delivery.token)
         for task in frame.tasks:
             self.seen.append(task)
             reply = self.handle(task)
@@ -242,6 +244,7 @@ class FakeExecutor:
             except QueueDown:
                 return
         if whole:
+            self.held.remove(delivery.token)
             self.queue.ack(delivery.token)
 
 
@@ -316,6 +319,39 @@ class House:
         """Put results into a lane."""
         frame = frames_pb2.ResultFrame(executor=executor.name, results=results)
         await executor.queue.publish(f"results.{slot}", frame.SerializeToString())
+
+    async def crash(self, engine: Engine) -> None:
+        """End an engine as SIGKILL does: no flush, no release; its lease runs out by itself."""
+        await self.freeze(engine)
+        self.engines.remove(engine)
+        assert engine._main is not None
+        for task in (engine._main, *engine._lanes.values()):
+            task.cancel()
+            await asyncio.wait([task])
+        await engine._jobs.close()
+        lease = engine._live.lease
+        if lease is not None:
+            self.database.leases[lease.id] = lease._replace(expires_us=0)
+
+    async def freeze(self, engine: Engine) -> None:
+        """Cut an engine off from the queue, as SIGSTOP does to its sockets."""
+        self._queue_of(engine).disconnect()
+
+    async def thaw(self, engine: Engine) -> None:
+        """Let an engine back to the queue."""
+        self._queue_of(engine).reconnect()
+
+    async def keep_alive(self, executor: FakeExecutor, seconds: int) -> None:
+        """Let time pass while an executor reports progress on all it holds."""
+        for _ in range(seconds):
+            await asyncio.sleep(1.0)
+            for token in executor.held:
+                executor.queue.in_progress(token)
+
+    def _queue_of(self, engine: Engine) -> MemoryQueue:
+        queue = engine._queue
+        assert isinstance(queue, MemoryQueue)
+        return queue
 
     async def close(self) -> None:
         """Stop what still runs."""

@@ -1,0 +1,96 @@
+"""Executions that wait long leave memory and come back in time."""
+
+from typing import Any
+
+from bend_server.core.model import ExecutionStatus
+from bend_server.core.plan import RetryPolicy
+from tests.engine.house import House, begin, completed, failed, finish, housed, until
+from tests.kit.plans import Task, make_plan
+
+LONG = RetryPolicy(attempts_max=3, initial_us=900_000_000, max_us=900_000_000, jitter=False)
+
+
+def _flaky(task: Any) -> Any:
+    return completed(task) if task.attempt == 2 else failed(task, retryable=True)
+
+
+@housed
+async def test_a_long_backoff_leaves_memory_and_comes_back(house: House) -> None:
+    engine = await house.engine()
+    executor = await house.executor(_flaky)
+    plan = await house.workflow(make_plan([Task(id="a", retry=LONG)]))
+    outcome = await begin(engine, plan)
+    begun = house.clock.now_us()
+    await until(lambda: len(executor.seen) == 1)
+    await until(lambda: engine.live_count() == 0)
+    assert house.record(outcome.execution).parked is not None
+    await house.pause(300)
+    assert engine.live_count() == 0
+    assert await finish(engine, outcome.execution) == ExecutionStatus.COMPLETED
+    assert 900 <= (house.clock.now_us() - begun) / 1e6 < 915
+    assert engine.counters["parked"] == 1
+
+
+@housed
+async def test_a_parked_execution_can_be_cancelled(house: House) -> None:
+    engine = await house.engine()
+    await house.executor(_flaky)
+    plan = await house.workflow(make_plan([Task(id="a", retry=LONG)]))
+    outcome = await begin(engine, plan)
+    await until(lambda: engine.counters.get("parked") == 1)
+    await engine.cancel(outcome.execution, reason="", actor="", request_id="")
+    assert await finish(engine, outcome.execution, 5) == ExecutionStatus.CANCELLED
+
+
+@housed
+async def test_parked_executions_survive_a_restart(house: House) -> None:
+    first = await house.engine("e1")
+    executor = await house.executor(_flaky)
+    plan = await house.workflow(make_plan([Task(id="a", retry=LONG)]))
+    outcome = await begin(first, plan)
+    await until(lambda: first.counters.get("parked") == 1)
+    await house.crash(first)
+    second = await house.engine("e2")
+    assert second.live_count() == 0
+    assert await finish(second, outcome.execution) == ExecutionStatus.COMPLETED
+    assert len(executor.seen) == 2
+
+
+@housed
+async def test_one_that_was_fetched_and_crashed_is_found_again(house: House) -> None:
+    """The parked mark is taken back when it returns to memory: recovery sees it."""
+    first = await house.engine("e1")
+    executor = await house.executor(_flaky)
+    plan = await house.workflow(make_plan([Task(id="a", retry=LONG)]))
+    outcome = await begin(first, plan)
+    await until(lambda: first.counters.get("parked") == 1)
+    executor.handle = lambda task: None
+    await until(lambda: len(executor.seen) == 2, 1000)
+    await house.crash(first)
+    executor.handle = completed
+    second = await house.engine("e2")
+    await house.publish_results(executor, [completed(executor.seen[1])])
+    assert await finish(second, outcome.execution) == ExecutionStatus.COMPLETED
+
+
+@housed
+async def test_an_execution_with_work_stays(house: House) -> None:
+    engine = await house.engine()
+    await house.executor(lambda task: failed(task, retryable=True) if task.task == 0 else None)
+    plan = await house.workflow(make_plan([Task(id="a", retry=LONG), Task(id="b")]))
+    await begin(engine, plan)
+    await house.pause(30)
+    assert engine.live_count() == 1
+    assert "parked" not in engine.counters
+
+
+@housed
+async def test_a_deadline_before_the_backoff_is_kept(house: House) -> None:
+    engine = await house.engine()
+    await house.executor(_flaky)
+    plan = await house.workflow(make_plan([Task(id="a", retry=LONG)], timeout_us=400_000_000))
+    outcome = await begin(engine, plan)
+    begun = house.clock.now_us()
+    await until(lambda: engine.counters.get("parked") == 1)
+    assert await finish(engine, outcome.execution) == ExecutionStatus.TIMED_OUT
+    assert 395 <= (house.clock.now_us() - begun) / 1e6 < 425
