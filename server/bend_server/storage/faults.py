@@ -55,11 +55,14 @@ def _about_data(error: Exception, origin: BaseException) -> bool:
     if isinstance(error, exc.DBAPIError):
         kinds = (exc.IntegrityError, exc.DataError, exc.ProgrammingError)
         return isinstance(error, kinds) or isinstance(origin, sqlite3.InterfaceError)
+    if isinstance(error, sqlite3.Error):
+        return not isinstance(error, sqlite3.OperationalError)
     return isinstance(error, exc.StatementError | OverflowError | ValueError | TypeError)
 
 
 _FAULTS = (
     exc.SQLAlchemyError,
+    sqlite3.Error,
     OSError,
     TimeoutError,
     OverflowError,

@@ -25,7 +25,8 @@ def _same(lease: Lease) -> ColumnElement[bool]:
     return and_(engine_lease.c.id == lease.id, engine_lease.c.epoch == lease.epoch)
 
 
-def _lost(lease: Lease) -> LeaseLost:
+def lost(lease: Lease) -> LeaseLost:
+    """Return the error of a fence that refused."""
     return LeaseLost("the lease was taken over or has expired", lease=lease.id, epoch=lease.epoch)
 
 
@@ -71,7 +72,7 @@ def renew(connection: Connection, lease: Lease, ttl_us: int, now_us: int) -> Lea
         update(engine_lease).where(_same(lease)).values(expires_us=expires_us)
     )
     if changed.rowcount != 1:
-        raise _lost(lease)
+        raise lost(lease)
     return lease._replace(expires_us=expires_us)
 
 
@@ -120,7 +121,7 @@ def _must_hold(connection: Connection, lease: Lease, now_us: int) -> None:
         .with_for_update()
     )
     if held.first() is None:
-        raise _lost(lease)
+        raise lost(lease)
 
 
 def claim(connection: Connection, lease: Lease, wanted: int, now_us: int) -> list[int]:
@@ -156,17 +157,3 @@ def give(connection: Connection, lease: Lease, partitions: Sequence[int], now_us
         .returning(engine_lease.c.gives)
     )
     return int(gives.scalar_one())
-
-
-def fenced(connection: Connection, lease: Lease, partitions: frozenset[int]) -> None:
-    """Refuse to go on unless the lease is the current one and owns all the partitions.
-
-    For SQLite, where the file's lock makes expiry needless: the process that holds it is alone.
-    """
-    owned = connection.exec_driver_sql(
-        'SELECT p."partition" FROM engine_lease l JOIN "partition" p ON p.lease = l.id '
-        "WHERE l.id = ? AND l.epoch = ?",
-        (lease.id, lease.epoch),
-    )
-    if not partitions.issubset([number for (number,) in owned.fetchall()]):
-        raise _lost(lease)

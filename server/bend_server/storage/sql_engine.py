@@ -5,8 +5,6 @@ Only the group commit differs: `sqlite_commit` and `postgres_commit`.
 
 from array import array
 from collections.abc import AsyncIterator, Iterator, Sequence
-from itertools import groupby
-from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, delete, insert, select, text
@@ -27,7 +25,7 @@ from bend_server.storage.rows import (
     START_COLUMNS,
     TERMINAL_FROM,
     labels_of,
-    result_row,
+    result_rows,
 )
 from bend_server.storage.sql_reads import EVENTS, RESULTS, find_revision, find_workflow
 from bend_server.storage.tables import (
@@ -51,53 +49,55 @@ _STARTS = len(START_COLUMNS)
 _UNFINISHED = text("execution.status < 4")
 _NOT_PARKED = execution.c.parked == 0
 _PARKED = text("execution.parked = 1")
-_of_execution = attrgetter("execution")
 
 
 def _stored(
-    row: Sequence[object], results: dict[int, list[ResultRow]], events: dict[int, list[EventRow]]
+    row: Sequence[Any], results: dict[int, list[ResultRow]], events: dict[int, list[EventRow]]
 ) -> StoredExecution:
-    start = StartRow._make(row[:_STARTS])
-    status, run, pause_reason, seq, output, blob, error, finished_us = row[_STARTS:]
+    new = tuple.__new__
+    number = row[0]
+    status, run, pause_reason, *end = row[_STARTS:]
     finish = None
-    if status >= TERMINAL_FROM:  # type: ignore[operator]
-        finish = FinishRow._make((start.id, run, seq, status, output, blob, error, finished_us))
-    return StoredExecution._make(
+    if status >= TERMINAL_FROM:
+        finish = FinishRow(number, run, end[0], status, *end[1:])
+    return new(
+        StoredExecution,
         (
-            start,
+            new(StartRow, row[:_STARTS]),
             status,
             run,
             pause_reason,
-            results.get(start.id, []),
-            events.get(start.id, []),
+            results.get(number) or [],
+            events.get(number) or [],
             finish,
-        )
+        ),
     )
 
 
 def load_many(connection: Connection, wanted: Select[Any], kind: str) -> list[StoredExecution]:
     """Read executions with all their rows; three queries, whatever their number."""
-    found = connection.execute(wanted).all()
-    ids = [int(row[0]) for row in found]
+    found = _fetch(connection, wanted)
+    ids = [row[0] for row in found]
     if not ids:
         return []
-    rows = connection.execute(
-        RESULTS.where(among(task_result.c.execution, ids, kind)).order_by(
-            task_result.c.execution, task_result.c.seq
-        )
-    )
-    results = {
-        number: list(group) for number, group in groupby(map(result_row, rows), _of_execution)
-    }
-    rows = connection.execute(
-        EVENTS.where(among(execution_event.c.execution, ids, kind)).order_by(
-            execution_event.c.execution, execution_event.c.seq
-        )
-    )
-    events = {
-        number: list(group) for number, group in groupby(map(EventRow._make, rows), _of_execution)
-    }
+    results: dict[int, list[ResultRow]] = {number: [] for number in ids}
+    query = RESULTS.where(among(task_result.c.execution, ids, kind)).order_by(task_result.c.seq)
+    for result in result_rows(_fetch(connection, query)):
+        results[result[0]].append(result)
+    events: dict[int, list[EventRow]] = {}
+    query = EVENTS.where(among(execution_event.c.execution, ids, kind))
+    for row in _fetch(connection, query.order_by(execution_event.c.seq)):
+        events.setdefault(row[0], []).append(EventRow._make(row))
     return [_stored(row, results, events) for row in found]
+
+
+def _fetch(connection: Connection, query: Select[Any]) -> list[Any]:
+    """Return the driver's own rows: nothing here needs conversion, and recovery reads many."""
+    result = connection.execute(query)
+    cursor = result.cursor
+    rows = [] if cursor is None else list(cursor.fetchall())
+    result.close()
+    return rows
 
 
 def _pages(ids: "array[int]", page: int) -> Iterator[list[int]]:

@@ -8,7 +8,7 @@ from bend_server.core.model import EventRow, ResultRow
 from bend_server.ports.store import ExecutionSummary, StoredRevision, WorkflowSummary
 from bend_server.storage import tables
 from bend_server.storage.database import Database, among
-from bend_server.storage.rows import EVENT_COLUMNS, RESULT_COLUMNS, result_row
+from bend_server.storage.rows import EVENT_COLUMNS, RESULT_COLUMNS, result_rows
 from bend_server.storage.tables import execution, execution_event, label, task_result
 
 RESULTS = select(*(task_result.c[name] for name in RESULT_COLUMNS))
@@ -129,7 +129,7 @@ class SqlReadStore:
         query = RESULTS.where(columns.execution == execution, columns.seq > after_seq)
         query = query.order_by(columns.seq)
         found = await self._db.read(lambda connection: connection.execute(query).all())
-        return [result_row(row) for row in found]
+        return result_rows(found)
 
     async def execution_events(self, execution: int, after_seq: int = -1) -> list[EventRow]:
         """Read event rows after a seq, ordered by seq."""

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.pool import QueuePool, StaticPool
@@ -127,12 +127,34 @@ class SqliteDatabase:
         """Run a function on one snapshot in a reader thread."""
         return await self._run(self._readers, lambda: self._read(work), timeout_s)
 
+    async def write_driver(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run a function over the driver's connection in one transaction in the writer thread."""
+        return await self._run(self._writer, lambda: self._write_driver(work), WRITE_S)
+
+    def _write_driver(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        with translated():
+            driver: Any = self._connected().connection.dbapi_connection
+            driver.execute("BEGIN IMMEDIATE")
+            try:
+                done = work(driver)
+                driver.execute("COMMIT")
+            except BaseException:
+                # A failed COMMIT may have ended the transaction already.
+                if driver.in_transaction:
+                    driver.execute("ROLLBACK")
+                raise
+            return done
+
+    def _connected(self) -> Connection:
+        if self._connection is None:
+            self._connection = self._write_engine.connect()
+        return self._connection
+
     def _write(self, work: Callable[[Connection], T]) -> T:
         with translated():
-            if self._connection is None:
-                self._connection = self._write_engine.connect()
-            with self._connection.begin():
-                return work(self._connection)
+            connection = self._connected()
+            with connection.begin():
+                return work(connection)
 
     def _read(self, work: Callable[[Connection], T]) -> T:
         with translated(), self._read_engine.begin() as connection:

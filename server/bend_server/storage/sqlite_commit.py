@@ -1,13 +1,18 @@
-"""The group commit on SQLite: a few executemany calls in the one writer's transaction."""
+"""The group commit on SQLite: a few executemany calls in the one writer's transaction.
 
+The statements go to the driver's connection, which SQLAlchemy keeps: its layers would cost as much
+as a small commit.
+"""
+
+import sqlite3
 from collections.abc import Sequence
 
 import orjson
-from sqlalchemy import Connection
 
 from bend_server.core.errors import InvariantBroken
 from bend_server.core.ids import public_id
 from bend_server.core.model import StartRow
+from bend_server.ports.clock import Clock
 from bend_server.ports.store import Batch, Committed, Lease
 from bend_server.storage import leases
 from bend_server.storage.rows import (
@@ -20,6 +25,7 @@ from bend_server.storage.rows import (
     signed_run_ids,
 )
 from bend_server.storage.sql_engine import SqlEngineStore
+from bend_server.storage.sqlite import SqliteDatabase
 
 
 def _insert(table: str, columns: Sequence[str]) -> str:
@@ -55,6 +61,10 @@ _PARK = (
     "UPDATE execution SET parked = ?2 IS NULL OR ?2 <> 0, wake_at_us = nullif(?2, 0) "
     f"WHERE id = ?1 AND status < {TERMINAL_FROM}"
 )
+_OWNED = (
+    'SELECT p."partition" FROM engine_lease l JOIN "partition" p ON p.lease = l.id '
+    "WHERE l.id = ? AND l.epoch = ?"
+)
 _WORKFLOW = "SELECT revision, archived FROM workflow WHERE namespace = ? AND name = ?"
 _REQUESTS = (
     "SELECT request_id, expires_us FROM request "
@@ -75,13 +85,24 @@ class _IdTaken(Exception):
 class SqliteEngineStore(SqlEngineStore):
     """`ports.store.EngineStore` on SQLite."""
 
+    def __init__(self, database: SqliteDatabase, clock: Clock) -> None:
+        super().__init__(database, clock)
+        self._file = database
+
     async def commit(self, lease: Lease, partitions: frozenset[int], batch: Batch) -> Committed:
         """Write one batch, or nothing."""
-        return await self._db.write(lambda connection: commit(connection, lease, partitions, batch))
+        try:
+            return await self._file.write_driver(
+                lambda connection: commit(connection, lease, partitions, batch)
+            )
+        except _IdTaken:
+            return await self._file.write_driver(
+                lambda connection: commit(connection, lease, partitions, batch, one_by_one=True)
+            )
 
 
 def commit(
-    connection: Connection,
+    connection: sqlite3.Connection,
     lease: Lease,
     partitions: frozenset[int],
     batch: Batch,
@@ -89,7 +110,7 @@ def commit(
     one_by_one: bool = False,
 ) -> Committed:
     """Write one batch inside the connection's transaction."""
-    leases.fenced(connection, lease, partitions)
+    _fence(connection, lease, partitions)
     started: list[StartRow] = []
     refused: set[int] = set()
     if batch.starts:
@@ -103,19 +124,29 @@ def commit(
         parks = [row for row in parks if row.execution not in refused]
         changes = [row for row in changes if row.execution not in refused]
     if results:
-        connection.exec_driver_sql(_RESULT, signed_run_ids(results))
+        connection.executemany(_RESULT, signed_run_ids(results))
     if events:
-        connection.exec_driver_sql(_EVENT, events)
+        connection.executemany(_EVENT, events)
     for statement, rows in ((_CHANGE, changes), (_PARK, parks), (_FINISH, finishes)):
         if rows:
-            changed = connection.exec_driver_sql(statement, rows)
+            changed = connection.executemany(statement, rows)
             if changed.rowcount != len(rows):
                 raise InvariantBroken("an execution to change is unknown or has ended")
     return Committed(frozenset([row.id for row in started]))
 
 
+def _fence(connection: sqlite3.Connection, lease: Lease, partitions: frozenset[int]) -> None:
+    """Refuse to go on unless the lease is the current one and owns all the partitions.
+
+    Expiry does not matter here: the process that holds the file's lock is alone.
+    """
+    owned = connection.execute(_OWNED, (lease.id, lease.epoch)).fetchall()
+    if not partitions.issubset([number for (number,) in owned]):
+        raise leases.lost(lease)
+
+
 def _start(
-    connection: Connection, batch: Batch, *, one_by_one: bool
+    connection: sqlite3.Connection, batch: Batch, *, one_by_one: bool
 ) -> tuple[list[StartRow], set[int]]:
     """Write the starts that nothing forbids; return them, and the ids of the others.
 
@@ -125,8 +156,8 @@ def _start(
         connection, _without_known_requests(connection, _allowed(connection, batch))
     )
     if one_by_one:
-        allowed = [row for row in allowed if connection.exec_driver_sql(_START, row).rowcount == 1]
-    elif allowed and connection.exec_driver_sql(_START, allowed).rowcount != len(allowed):
+        allowed = [row for row in allowed if connection.execute(_START, row).rowcount == 1]
+    elif allowed and connection.executemany(_START, allowed).rowcount != len(allowed):
         raise _IdTaken
     requests = [
         (
@@ -141,7 +172,7 @@ def _start(
         if row.request_id is not None
     ]
     if requests:
-        connection.exec_driver_sql(_REQUEST, requests)
+        connection.executemany(_REQUEST, requests)
     pairs = [
         (row.namespace, key, value, row.id)
         for row in allowed
@@ -149,19 +180,19 @@ def _start(
         for key, value in labels_of(row.labels)
     ]
     if pairs:
-        connection.exec_driver_sql(_LABEL, pairs)
+        connection.executemany(_LABEL, pairs)
     kept = {row.id for row in allowed}
     return allowed, {row.id for row in batch.starts if row.id not in kept}
 
 
-def _allowed(connection: Connection, batch: Batch) -> list[StartRow]:
+def _allowed(connection: sqlite3.Connection, batch: Batch) -> list[StartRow]:
     """Return the starts whose workflow takes them."""
     states: dict[tuple[str, str], tuple[int, int] | None] = {}
     allowed = []
     for row, current in zip(batch.starts, batch.starts_current, strict=True):
         key = (row.namespace, row.workflow)
         if key not in states:
-            found = connection.exec_driver_sql(_WORKFLOW, key).first()
+            found = connection.execute(_WORKFLOW, key).fetchone()
             states[key] = None if found is None else (found[0], found[1])
         state = states[key]
         if state is None or state[1] or (current and state[0] != row.revision):
@@ -170,7 +201,9 @@ def _allowed(connection: Connection, batch: Batch) -> list[StartRow]:
     return allowed
 
 
-def _without_known_requests(connection: Connection, starts: list[StartRow]) -> list[StartRow]:
+def _without_known_requests(
+    connection: sqlite3.Connection, starts: list[StartRow]
+) -> list[StartRow]:
     """Leave out starts whose request id stands for another one, stored or earlier in the batch."""
     named = [(row.namespace, row.request_id) for row in starts if row.request_id is not None]
     if not named:
@@ -178,7 +211,7 @@ def _without_known_requests(connection: Connection, starts: list[StartRow]) -> l
     until = {
         (namespace, name): int(expires_us)
         for namespace, names in _by_namespace(named)
-        for name, expires_us in connection.exec_driver_sql(_REQUESTS, (namespace, names))
+        for name, expires_us in connection.execute(_REQUESTS, (namespace, names))
     }
     fresh = []
     for row in starts:
@@ -192,7 +225,7 @@ def _without_known_requests(connection: Connection, starts: list[StartRow]) -> l
     return fresh
 
 
-def _without_taken_names(connection: Connection, starts: list[StartRow]) -> list[StartRow]:
+def _without_taken_names(connection: sqlite3.Connection, starts: list[StartRow]) -> list[StartRow]:
     """Leave out starts whose chosen public id is taken."""
     chosen = [
         (row.namespace, row.public_id)
@@ -204,7 +237,7 @@ def _without_taken_names(connection: Connection, starts: list[StartRow]) -> list
     taken = {
         (namespace, str(name))
         for namespace, names in _by_namespace(chosen)
-        for (name,) in connection.exec_driver_sql(_NAMES, (namespace, names))
+        for (name,) in connection.execute(_NAMES, (namespace, names))
     }
     fresh = []
     for row in starts:
