@@ -66,22 +66,27 @@ def name_in(data: bytes) -> str:
 
     '' when there is none or the document is broken: the server then says what is wrong where.
     """
+    opens = (yaml.MappingStartEvent, yaml.SequenceStartEvent)
+    closes = (yaml.MappingEndEvent, yaml.SequenceEndEvent)
     try:
-        depth, key_next, found = 0, True, False
+        depth, is_key, found = 0, True, False
         for event in yaml.parse(io.BytesIO(data), Loader=yaml.SafeLoader):
-            if isinstance(event, (yaml.MappingStartEvent, yaml.SequenceStartEvent)):
+            if isinstance(event, opens):
                 depth += 1
-                key_next = True
                 if depth == 1 and isinstance(event, yaml.SequenceStartEvent):
                     return ""
-            elif isinstance(event, (yaml.MappingEndEvent, yaml.SequenceEndEvent)):
+                continue
+            if isinstance(event, closes):
                 depth -= 1
-                key_next = True
-            elif isinstance(event, yaml.ScalarEvent) and depth == 1:
-                if found:
-                    return str(event.value)
-                found = key_next and event.value == "name"
-                key_next = not key_next
+            elif not isinstance(event, (yaml.ScalarEvent, yaml.AliasEvent)):
+                continue
+            if depth == 1:
+                # One whole node of the top-level mapping has ended: a key or a value.
+                text = str(event.value) if isinstance(event, yaml.ScalarEvent) else ""
+                if found and not is_key:
+                    return text
+                found = is_key and text == "name"
+                is_key = not is_key
     except yaml.YAMLError:
         return ""
     return ""

@@ -12,7 +12,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 from contextlib import aclosing
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from google.protobuf.duration_pb2 import Duration
@@ -97,6 +97,15 @@ class Running:
         return self.chunk(pb.Chunk.PARTIAL, data)
 
 
+class Settled(NamedTuple):
+    """An ended long task: its result, the chunks that no stream has carried, and when it ended."""
+
+    token: bytes
+    result: Result
+    backlog: Sequence[PartialChunk]
+    ended_s: float
+
+
 class TaskRoom:
     """All hand-overs of a worker. Methods are for the loop, unless said otherwise."""
 
@@ -105,7 +114,7 @@ class TaskRoom:
         self._pool = Pool(threads, self._run_in_thread)
         self.running: dict[int, Running] = {}
         # Ended long tasks: their result may have been lost with the stream that carried it.
-        self._settled: OrderedDict[int, tuple[bytes, Result, float]] = OrderedDict()
+        self._settled: OrderedDict[int, Settled] = OrderedDict()
         self._settled_lock = threading.Lock()
 
     def start(self, stream: Stream, tasks: Any) -> None:
@@ -160,9 +169,9 @@ class TaskRoom:
         """Return what the next hello claims: held tasks, and ended ones with unproven results."""
         now = time.monotonic()
         with self._settled_lock:
-            while self._settled and next(iter(self._settled.values()))[2] < now - SETTLED_S:
+            while self._settled and next(iter(self._settled.values())).ended_s < now - SETTLED_S:
                 self._settled.popitem(last=False)
-            settled = [(run_id, entry[0]) for run_id, entry in self._settled.items()]
+            settled = [(run_id, entry.token) for run_id, entry in self._settled.items()]
         held = [(run.run_id, run.token) for run in self.running.values() if run.stream is None]
         return [pb.HeldTask(run_id=run_id, resume_token=token) for run_id, token in held + settled]
 
@@ -178,10 +187,13 @@ class TaskRoom:
                 stream.put_chunk(chunk)
             run.stream = stream
         with self._settled_lock:
-            settled = [entry[1] for run_id, entry in self._settled.items() if run_id in wanted]
+            settled = [entry for run_id, entry in self._settled.items() if run_id in wanted]
             self._settled.clear()
+        for entry in settled:
+            for chunk in entry.backlog:
+                stream.put_chunk(chunk)
         if settled:
-            stream.put_results(settled)
+            stream.put_results([entry.result for entry in settled])
 
     def busy(self, stream: Stream) -> bool:
         """Whether a task of this stream still runs."""
@@ -295,7 +307,9 @@ class TaskRoom:
         result = Result(run.run_id, output, failure, run.chunk_count, min(spent_us, 0xFFFFFFFF))
         if run.token:
             with self._settled_lock:
-                self._settled[run.run_id] = (run.token, result, time.monotonic())
+                self._settled[run.run_id] = Settled(
+                    run.token, result, run.backlog or (), time.monotonic()
+                )
                 if len(self._settled) > SETTLED_MAX:
                     self._settled.popitem(last=False)
         if stream is None:

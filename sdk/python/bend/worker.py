@@ -106,6 +106,7 @@ class Worker:
         self._stop_wanted = False
         self._ever_welcomed = False
         self._attempts = 0
+        self._left_behind = 0
         self._fatal: BendError | None = None
 
     # Entries
@@ -129,6 +130,10 @@ class Worker:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal, number)
         await self.serve()
+        if self._left_behind:
+            # Threads of author code cannot be stopped, and the interpreter would wait for them.
+            logging.shutdown()
+            os._exit(1)
 
     def _on_signal(self, number: int) -> None:
         if self._stop_wanted:
@@ -313,7 +318,8 @@ class Worker:
                     asyncio.get_running_loop().call_later(SETTLE_S / 5, self._wake.set)
                     await self._woken()
         except TimeoutError:
-            log.warning("%d tasks did not finish in time", len(self._rooms.running))
+            self._left_behind = len(self._rooms.running)
+            log.warning("%d tasks did not finish in time", self._left_behind)
             return
         for stream in self._open:
             stream.close()
