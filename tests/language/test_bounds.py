@@ -1,0 +1,100 @@
+"""Bombs are refused quickly: costs are bounded before evaluation, patterns before use."""
+
+import time
+
+import pytest
+
+from bend_server.core.plan import ExpressionError
+from bend_server.language.costs import pattern_weight
+from tests.language.documents import refused, value_of
+from tests.language.scopes import FakeScope
+
+SECONDS_MAX = 2.0
+LARGE = FakeScope(
+    {
+        "n": list(range(20_000)),
+        "text": "x" * 500_000,
+        "rows": [{"v": n} for n in range(5000)],
+    }
+)
+DOUBLING = "".join(".map(x, x + x)" for _ in range(40))
+
+STATIC = [
+    ("macros nest", "{{n.map(a, n.map(b, n.map(c, n.map(d, d))))}}".replace("n.", "input.n.")),
+    ("a pattern repeats", "{{input.text.matches('(a{1000}){1000}')}}"),
+    ("a pattern of classes", "{{input.text.matches('\\\\w{1000}')}}"),
+    ("a long pattern", "{{input.text.matches('" + "a" * 300 + "')}}"),
+]
+
+
+@pytest.mark.parametrize("template", [case[1] for case in STATIC], ids=[c[0] for c in STATIC])
+def test_a_bomb_in_the_text_is_a_finding(template: str) -> None:
+    assert refused(template) == [("TOO_COMPLEX", "tasks[0].v")]
+
+
+NESTED = [
+    ("parentheses", "(" * 500 + "1" + ")" * 500),
+    ("lists", "[" * 500),
+    ("maps", "{1:" * 500),
+    ("negations", "!" * 500 + "true"),
+    ("conditionals", "true?1:" * 500 + "1"),
+    ("calls", "size(" * 500 + "1" + ")" * 500),
+    ("a path", "input" + ".a" * 500),
+]
+
+
+@pytest.mark.parametrize("expression", [case[1] for case in NESTED], ids=[c[0] for c in NESTED])
+def test_deep_nesting_is_a_finding(expression: str) -> None:
+    (finding,) = refused("{{ " + expression + " }}")
+    assert finding in {("BAD_EXPRESSION", "tasks[0].v"), ("BAD_TEMPLATE", "tasks[0].v")}
+
+
+def test_a_long_expression_is_a_finding() -> None:
+    assert refused("{{" + "1+" * 2100 + "1}}") == [("TOO_LARGE", "tasks[0].v")]
+
+
+def test_many_terms_are_no_bomb() -> None:
+    assert value_of("{{" + "input.n + " * 300 + "1}}", FakeScope({"n": 1})) == 301
+
+
+COSTLY = [
+    ("nested loops", "{{input.n.map(x, input.n.map(y, 1))}}"),
+    ("a search in a search", "{{input.n.all(x, input.n.exists(y, y < 0) == false)}}"),
+    ("doubling text", "{{['x']" + DOUBLING + "}}"),
+    ("doubling lists", "{{[[1]]" + DOUBLING + "}}"),
+    ("joining text", "{{" + "input.text + " * 100 + "''}}"),
+    ("patterns in a loop", "{{input.rows.map(r, input.text.matches('a+'))}}"),
+    ("look-ups in a loop", "{{input.n.filter(x, x in input.n)}}"),
+    ("a loop that fails", "{{input.n.all(x, input.n.all(y, x.z))}}"),
+]
+
+
+@pytest.mark.parametrize("template", [case[1] for case in COSTLY], ids=[c[0] for c in COSTLY])
+def test_a_costly_evaluation_stops_early(template: str) -> None:
+    started = time.process_time()
+    with pytest.raises(ExpressionError, match="too costly"):
+        value_of(template, LARGE)
+    assert time.process_time() - started < SECONDS_MAX
+
+
+AFFORDABLE = [
+    ("{{size(input.n.map(x, x * 2))}}", 20_000),
+    ("{{size(input.rows.filter(r, r.v > 2499))}}", 2500),
+    ("{{size(input.rows.map(r, r.v))}}", 5000),
+    ("{{input.n.exists(x, x == 19999)}}", True),
+    ("{{size(input.text + input.text)}}", 1_000_000),
+    ("{{input.text.matches('^x+$')}}", True),
+]
+
+
+@pytest.mark.parametrize(("template", "value"), AFFORDABLE, ids=[case[0] for case in AFFORDABLE])
+def test_ordinary_work_on_large_lists_is_done(template: str, value: object) -> None:
+    assert value_of(template, LARGE) == value
+
+
+def test_the_weight_of_a_pattern_counts_repetitions() -> None:
+    assert pattern_weight("abc") == 3
+    assert pattern_weight("a{100}") == 100
+    assert pattern_weight("(ab{10}){10}") == 110
+    assert pattern_weight("\\w{10}") == 10 * pattern_weight("\\w")
+    assert pattern_weight("[a-z]{50}") > pattern_weight("[a-z]") * 49

@@ -1,0 +1,150 @@
+"""Arbitrary input never raises anything but InvalidDocument, and every finding has a place."""
+
+import json
+from collections.abc import Callable
+
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from bend_server.core.errors import Finding, InvalidDocument, InvalidInput
+from bend_server.core.plan import ExpressionError
+from bend_server.language import Definition, compile_document
+from bend_server.language.compiler import KEYS
+from bend_server.language.tasks import KEYS as TASK_KEYS
+from tests.language.scopes import FakeScope
+
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=12),
+    st.sampled_from(["5s", "{{a.x}}", "{{", "a", "b", "http@2", "{{secrets.K}}", "a.x > 1"]),
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=8), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+TASKS = st.dictionaries(
+    st.one_of(st.sampled_from(sorted(TASK_KEYS)), st.text(max_size=6)), VALUES, max_size=6
+)
+DOCUMENTS = st.dictionaries(
+    st.one_of(st.sampled_from(sorted(KEYS)), st.text(max_size=6)), VALUES, max_size=6
+)
+WORDS = """a b input tasks secrets item . [ ] ( ) { } , : ? + - * / % ! == != < >= && || in 1
+    2.5 'x' "y" has map filter all exists size matches string x {{ }} true null // r"""
+PIECES = st.sampled_from([*WORDS.split(), "\n"])
+
+
+def findings(data: bytes, content_type: str) -> list[Finding]:
+    """Compile, plan and compile again; return the findings of a refusal."""
+    try:
+        definition = compile_document(data, content_type)
+    except InvalidDocument as error:
+        return error.findings
+    definition.plan("n", 1, {})
+    assert definition.components
+    again = compile_document(definition.canonical, "application/json")
+    assert again.canonical == definition.canonical
+    return []
+
+
+def check(data: bytes, content_type: str) -> None:
+    """Compile; a refusal has to say where."""
+    found = findings(data, content_type)
+    assert len(found) <= 100
+    for finding in found:
+        assert finding.reason.isupper()
+        assert finding.message.isprintable()
+        assert finding.line >= 1
+        assert finding.column >= 1
+
+
+@given(st.binary(max_size=200), st.sampled_from(["application/json", "application/yaml"]))
+@example(b"\xef\xbb\xbf", "application/yaml")
+@example(b"\xff\xfe{\x00}\x00", "application/json")
+@example(b"%YAML 1.1\n---\n", "application/yaml")
+@example(b"&a [*a, ? ]", "application/yaml")
+def test_arbitrary_bytes(data: bytes, content_type: str) -> None:
+    check(data, content_type)
+
+
+@given(st.text(alphabet=st.sampled_from("ab:-?[]{},&*!|>%@`'\"# \n\t\\\0é\ud83d~<.1"), max_size=60))
+def test_arbitrary_marks(text: str) -> None:
+    data = text.encode("utf-8", errors="surrogatepass")
+    check(data, "application/yaml")
+    check(data, "application/json")
+
+
+@given(DOCUMENTS, st.lists(TASKS, max_size=4))
+@settings(max_examples=200)
+def test_arbitrary_documents(document: dict[str, object], tasks: list[dict[str, object]]) -> None:
+    whole = {"name": "w", **document, "tasks": tasks}
+    check(json.dumps(whole).encode(), "application/json")
+    check(json.dumps(whole).encode(), "application/yaml")
+
+
+def said_by(evaluate: Callable[[], object]) -> str:
+    """Return what an evaluation's error says, nothing when there is none."""
+    try:
+        evaluate()
+    except ExpressionError as error:
+        return str(error)
+    return ""
+
+
+@given(st.lists(PIECES, max_size=16))
+@settings(max_examples=400)
+def test_arbitrary_expressions(pieces: list[str]) -> None:
+    expression = " ".join(pieces)
+    document = {
+        "name": "w",
+        "tasks": [
+            {"id": "a", "type": "x"},
+            {"id": "b", "type": "x", "v": "{{" + expression + "}}", "condition": expression},
+        ],
+    }
+    data = json.dumps(document).encode()
+    check(data, "application/json")
+    try:
+        task = compile_document(data, "application/json").plan("n", 1, {}).tasks[1]
+    except InvalidDocument:
+        return
+    scope = FakeScope({"x": [1, "y"]}, {0: {"x": 1, "b": [{"y": 2}]}})
+    said = said_by(lambda: task.render(scope))
+    assert not said or said.startswith("task b, tasks[1].v: ")
+    judge = task.condition
+    if judge is not None:
+        said = said_by(lambda: judge(scope))
+        assert not said or said.startswith("task b, condition ")
+
+
+@given(st.binary(max_size=100))
+def test_arbitrary_parameters(data: bytes) -> None:
+    schema = {"type": ["object", "array"], "properties": {"a": {"type": "integer", "default": 1}}}
+    document = {"name": "w", "input": schema, "tasks": [{"id": "a", "type": "x"}]}
+    definition = compile_document(json.dumps(document).encode(), "application/json")
+    assert json.loads(accepted(definition, data)) is not None
+
+
+def accepted(definition: Definition, data: bytes) -> bytes:
+    """Return checked parameters; a refusal has its reason and becomes a map."""
+    try:
+        return definition.check_parameters(data)
+    except InvalidInput as error:
+        return json.dumps({"reason": {"INVALID_PARAMETERS": 1}[error.reason]}).encode()
+
+
+@given(VALUES, VALUES)
+def test_arbitrary_schemas(schema: object, value: object) -> None:
+    document = {"name": "w", "input": schema, "tasks": [{"id": "a", "type": "x"}]}
+    data = json.dumps(document).encode()
+    check(data, "application/json")
+    try:
+        definition = compile_document(data, "application/json")
+        definition.check_parameters(json.dumps(value).encode())
+    except (InvalidDocument, InvalidInput):
+        return
