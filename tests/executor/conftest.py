@@ -1,5 +1,6 @@
 """Executor tests run in virtual time over the in-memory queue."""
 
+import asyncio
 import functools
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -17,6 +18,10 @@ class Stage:
         self.clock = VirtualClock(loop)
         self.broker = MemoryBroker(self.clock.now_us)
         self.engine = MemoryQueue(self.broker, "engine")
+
+    async def loop_sleep(self, seconds: float) -> None:
+        """Let virtual time pass."""
+        await asyncio.sleep(seconds)
 
     async def house(self, name: str = "x1", **options: Any) -> House:
         """Start an executor."""

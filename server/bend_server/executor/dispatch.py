@@ -122,8 +122,10 @@ class Dispatch:
         except InvalidInput as error:
             self.warn("task_frame_malformed", group=group.id, reason=error.message)
             self._queue.ack(delivery.token)
+            group.ask()
             return
         if not fresh:
+            group.ask()
             return
         group.saw_frame(len(fresh))
         stale_us = self.clock.now_us() - int(options.stale_s * 1_000_000)
@@ -180,16 +182,16 @@ class Dispatch:
             self.route(group)
 
     def route(self, group: Group) -> None:
-        """Give queued tries to instances with free credit; nobody there: give them back."""
+        """Give queued tries to instances with free credit; a closed group gives them back."""
         queue = group.queue
-        if group.closed or not group.sessions:
+        if group.closed:
             while queue:
                 held = queue.popleft()
                 if held.state == QUEUED:
                     held.state = ENDED
                     self.ledger.release(held)
             return
-        share = max(1, -(-len(queue) // len(group.sessions))) if queue else 0
+        share = -(-len(queue) // max(1, len(group.sessions)))
         while queue:
             session = group.best()
             if session is None:

@@ -23,7 +23,7 @@ from bend_server.executor.sessions import Session
 from bend_server.ports.blobs import Blobs
 from bend_server.ports.clock import Chance, Clock
 from bend_server.ports.links import LinkBroken, Registrar, Secrets, WorkerLink
-from bend_server.ports.queue import TASKS, Queue, QueueDown, Subscription
+from bend_server.ports.queue import TASKS, Consumer, Queue, QueueDown, Subscription
 
 HELLO_S = 10.0
 REGISTER_S = 10.0
@@ -253,6 +253,7 @@ class ExecutorRoom:
             known.sessions[session] = session.groups[known]
             if known.puller is None:
                 known.puller = asyncio.get_running_loop().create_task(self._pull(known))
+                known.puller.add_done_callback(lambda _done, group=known: self._closed(group))
             self._dispatch.route(known)
         self._announcer.changed()
 
@@ -300,26 +301,11 @@ class ExecutorRoom:
 
     async def _pull(self, group: Group) -> None:
         """Bring the group's frames in, as long as it has an instance here."""
-        contract = group.contract
-        wait = (
-            self._options.ack_wait_long_s
-            if contract.long_running
-            else self._options.ack_wait_short_s
-        )
-        while True:
-            try:
-                consumer = await self._queue.consume(
-                    TASKS, f"tasks.{group.id}", f"g-{group.id}", wait, self._options.inactive_s
-                )
-                break
-            except QueueDown as error:
-                _log.warning("group_consumer_failed", group=group.id, error=str(error))
-                await asyncio.sleep(REOPEN_S)
-        group.consumer = consumer
         try:
+            group.consumer = await self._open(group)
             group.ask()
             while True:
-                delivery = await consumer.next()
+                delivery = await group.consumer.next()
                 try:
                     self._dispatch.frame_in(group, delivery)
                 except Exception:  # noqa: BLE001 - one frame must not end the group's pull
@@ -328,17 +314,34 @@ class ExecutorRoom:
             # Somebody closed the queue under us.
             return
         finally:
-            await consumer.close()
+            if group.consumer is not None:
+                await group.consumer.close()
+
+    def _closed(self, group: Group) -> None:
+        """The group is no longer pulled: what was handed back earlier would come right back."""
+        group.closed = True
+        self._dispatch.route(group)
+
+    async def _open(self, group: Group) -> Consumer:
+        contract, options = group.contract, self._options
+        wait = options.ack_wait_long_s if contract.long_running else options.ack_wait_short_s
+        while True:
+            try:
+                return await self._queue.consume(
+                    TASKS, f"tasks.{group.id}", f"g-{group.id}", wait, options.inactive_s
+                )
+            except QueueDown as error:
+                _log.warning("group_consumer_failed", group=group.id, error=str(error))
+                await asyncio.sleep(REOPEN_S)
 
     def _close(self, group: Group) -> None:
-        """Stop pulling for a group, and give back what waits here."""
+        """Stop pulling for a group; its puller then gives back what waits here."""
+        self._groups.pop(group.id, None)
+        if group.consumer is not None:
+            group.consumer.demand(0)
         if group.puller is not None:
             group.puller.cancel()
             group.puller = None
-        group.consumer = None
-        group.closed = True
-        self._groups.pop(group.id, None)
-        self._dispatch.route(group)
 
     async def _read(self, session: Session) -> None:
         """Take what a service sends, until it closes or breaks the protocol."""

@@ -43,7 +43,7 @@ class Resumption(NamedTuple):
 
 def seal(key: bytes, facts: Resumption) -> bytes:
     """Return the token of a hand-over."""
-    body = orjson.dumps(facts)
+    body = orjson.dumps(list(facts))
     return body + hmac.new(key, body, hashlib.sha256).digest()
 
 
