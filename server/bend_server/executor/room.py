@@ -1,6 +1,7 @@
 """The executor: accepts streams of component services and brings them tasks."""
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import structlog
@@ -253,7 +254,7 @@ class ExecutorRoom:
             known.sessions[session] = session.groups[known]
             if known.puller is None:
                 known.puller = asyncio.get_running_loop().create_task(self._pull(known))
-                known.puller.add_done_callback(lambda _done, group=known: self._closed(group))
+                known.puller.add_done_callback(partial(self._closed, known))
             self._dispatch.route(known)
         self._announcer.changed()
 
@@ -317,7 +318,7 @@ class ExecutorRoom:
             if group.consumer is not None:
                 await group.consumer.close()
 
-    def _closed(self, group: Group) -> None:
+    def _closed(self, group: Group, _puller: "asyncio.Task[None]") -> None:
         """The group is no longer pulled: what was handed back earlier would come right back."""
         group.closed = True
         self._dispatch.route(group)
