@@ -48,6 +48,9 @@ class House:
             for stream in (TASKS, RESULTS, CHUNKS):
                 await made[0]._link.call(f"$JS.API.STREAM.DELETE.{stream}", {})
             await made[0]._make_streams()
+            for stream in (TASKS, RESULTS, CHUNKS):
+                # The server may still be deleting when a stream of that name is made again.
+                await made[0].purge(stream, ">")
         try:
             yield made
         finally:
