@@ -6,8 +6,9 @@ from bend.v1 import component_pb2, registry_service_pb2_grpc
 from bend.v1 import registry_service_pb2 as pb
 from bend_server.core.errors import InvalidInput, NotPermitted
 from bend_server.ports.store import ComponentRow
-from bend_server.registry import Contract, LiveInstance, Registry
+from bend_server.registry import LiveInstance, Registry
 from bend_server.rpc import identity, paging
+from bend_server.rpc.registrars import contract_of
 from bend_server.rpc.server import Service, service
 from bend_server.rpc.times import stamp
 
@@ -32,16 +33,7 @@ class RegistryService(registry_service_pb2_grpc.RegistryServiceServicer):
                     namespace=request.namespace,
                 )
             namespace = request.namespace
-        said = request.contract
-        contract = Contract(
-            name=said.name,
-            version=said.version,
-            description=said.description,
-            input_schema=said.input_schema,
-            output_schema=said.output_schema,
-            long_running=said.long_running,
-            heartbeats=said.heartbeats,
-        )
+        contract = contract_of(request.contract)
         row, created = await self._registry.register(namespace, contract)
         return pb.RegisterComponentResponse(version=_version(row), created=created)
 
