@@ -101,6 +101,8 @@ class Stream:
         self._half_close = False
         self._call: Any = None
         self._gathered: list[Result] = []
+        # The tasks that the hello claims from broken streams.
+        self.claimed = {one.run_id for one in hello.held}
         self.broken = False
         self.welcomed = False
         self.leaving = False

@@ -30,6 +30,7 @@ MESSAGE_BYTES_MAX = 8 * 1024
 REASON_CHARS_MAX = 128
 BACKLOG_MAX = 1024
 SETTLED_MAX = 4096
+SETTLED_BYTES_MAX = 32 * 1024 * 1024
 SETTLED_S = 60.0
 
 log = logging.getLogger("bend.worker")
@@ -115,6 +116,7 @@ class TaskRoom:
         self.running: dict[int, Running] = {}
         # Ended long tasks: their result may have been lost with the stream that carried it.
         self._settled: OrderedDict[int, Settled] = OrderedDict()
+        self._settled_bytes = 0
         self._settled_lock = threading.Lock()
 
     def start(self, stream: Stream, tasks: Any) -> None:
@@ -169,31 +171,52 @@ class TaskRoom:
         """Return what the next hello claims: held tasks, and ended ones with unproven results."""
         now = time.monotonic()
         with self._settled_lock:
-            while self._settled and next(iter(self._settled.values())).ended_s < now - SETTLED_S:
-                self._settled.popitem(last=False)
+            self._forget(now)
             settled = [(run_id, entry.token) for run_id, entry in self._settled.items()]
         held = [(run.run_id, run.token) for run in self.running.values() if run.stream is None]
         return [pb.HeldTask(run_id=run_id, resume_token=token) for run_id, token in held + settled]
 
-    def adopt(self, stream: Stream, kept: Sequence[int]) -> None:
-        """Go on with the kept tasks over a new stream; drop the held ones that are not kept."""
+    def adopt(self, stream: Stream, kept: Sequence[int]) -> bool:
+        """Go on with the kept tasks over a new stream; drop those that it claimed in vain.
+
+        Returns True when tasks are held that the stream's hello could not claim, because they
+        were lost after it: another hello must.
+        """
         wanted = set(kept)
+        unclaimed = False
         for run in [run for run in self.running.values() if run.stream is None]:
-            if run.run_id not in wanted:
+            if run.run_id in wanted:
+                backlog, run.backlog = run.backlog or (), None
+                for chunk in backlog:
+                    stream.put_chunk(chunk)
+                run.stream = stream
+            elif run.run_id in stream.claimed:
                 self._drop(run)
-                continue
-            backlog, run.backlog = run.backlog or (), None
-            for chunk in backlog:
-                stream.put_chunk(chunk)
-            run.stream = stream
+            else:
+                unclaimed = True
         with self._settled_lock:
             settled = [entry for run_id, entry in self._settled.items() if run_id in wanted]
-            self._settled.clear()
+            for run_id in stream.claimed & self._settled.keys():
+                self._settled_bytes -= len(self._settled.pop(run_id).result.output or b"")
         for entry in settled:
             for chunk in entry.backlog:
                 stream.put_chunk(chunk)
         if settled:
             stream.put_results([entry.result for entry in settled])
+        return unclaimed
+
+    def _forget(self, now: float) -> None:
+        """Drop the oldest ended tasks: executors wait less long, and memory is bounded."""
+        while self._settled:
+            oldest = next(iter(self._settled.values()))
+            if (
+                oldest.ended_s > now - SETTLED_S
+                and len(self._settled) <= SETTLED_MAX
+                and self._settled_bytes <= SETTLED_BYTES_MAX
+            ):
+                return
+            self._settled.popitem(last=False)
+            self._settled_bytes -= len(oldest.result.output or b"")
 
     def busy(self, stream: Stream) -> bool:
         """Whether a task of this stream still runs."""
@@ -310,8 +333,8 @@ class TaskRoom:
                 self._settled[run.run_id] = Settled(
                     run.token, result, run.backlog or (), time.monotonic()
                 )
-                if len(self._settled) > SETTLED_MAX:
-                    self._settled.popitem(last=False)
+                self._settled_bytes += len(output or b"")
+                self._forget(time.monotonic())
         if stream is None:
             return
         if threaded:

@@ -231,7 +231,7 @@ class Worker:
         self._ever_welcomed = True
         self._attempts = 0
         before, self._current = self._current, stream
-        self._rooms.adopt(stream, welcome.kept)
+        unclaimed = self._rooms.adopt(stream, welcome.kept)
         log.info(
             "connected to %s, serving %s",
             welcome.executor,
@@ -239,6 +239,8 @@ class Worker:
         )
         if before is not None:
             self._retire(before)
+        if unclaimed:
+            self._renew()
         if self._stop_wanted:
             stream.drain()
         self._wake.set()
@@ -282,11 +284,16 @@ class Worker:
             if not self._stop_wanted:
                 log.warning("connection lost (%s), connecting again", error or "closed")
         elif held and error is not None and self._current is not None and not self._stop_wanted:
-            # A held task can be claimed in a hello only: open a new stream, retire this one.
-            before, self._current = self._current, None
-            self._retire(before)
+            self._renew()
         if not stream.welcomed and error is not None:
             self._judge(error)
+        self._wake.set()
+
+    def _renew(self) -> None:
+        """Open a new stream and retire this one: only a hello can claim a held task."""
+        before, self._current = self._current, None
+        if before is not None:
+            self._retire(before)
         self._wake.set()
 
     def _judge(self, error: BendError) -> None:
