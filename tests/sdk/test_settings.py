@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from bend.errors import ConfigurationError
-from bend.settings import load_settings
+from bend.settings import check_environment, load_settings
 
 
 @pytest.fixture
@@ -71,6 +71,10 @@ def test_another_mesh_gets_no_local_certificates(home: Path) -> None:
 def test_wrong_settings_are_named(environment: dict[str, str], said: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=said):
         load_settings(environment={"BEND_HOME": str(tmp_path), **environment})
+
+
+def test_secrets_are_named_freely() -> None:
+    check_environment({"BEND_SECRET_API_KEY": "x", "PATH": "/bin"})
 
 
 def test_a_certificate_without_its_key_is_refused(home: Path) -> None:

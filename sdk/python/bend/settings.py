@@ -38,6 +38,8 @@ VARIABLES = {
     "BEND_HTTP_ALLOW": "networks and hosts that the http component may call",
     "BEND_OTLP_ENDPOINT": "where traces and metrics go",
 }
+# BEND_SECRET_<NAME> is a secret of the executor's environment; the rest of the name is free.
+FREE_PREFIXES = ("BEND_SECRET_",)
 
 
 class Settings(NamedTuple):
@@ -83,7 +85,7 @@ def check_environment(environment: Mapping[str, str], known: Mapping[str, str] =
     Raises ConfigurationError with the nearest known name.
     """
     for name in environment:
-        if name.startswith("BEND_") and name not in known:
+        if name.startswith("BEND_") and not (name in known or name.startswith(FREE_PREFIXES)):
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
             raise ConfigurationError(
                 f"unknown setting {name}; the nearest known one is {near[0]}",
