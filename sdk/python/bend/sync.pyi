@@ -5,6 +5,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from bend.channel import RETRY_S
 from bend.errors import Finding
 from bend.models import (
     ComponentInfo,
