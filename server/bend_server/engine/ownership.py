@@ -137,6 +137,9 @@ class Ownership:
                 options.name, options.slots, options.lease_ttl_us
             )
             live.lease = lease
+            # On SQLite a lease owns every partition from the beginning.
+            rows = await self._store.partitions()
+            live.claim([row.partition for row in rows if row.lease == lease.id])
             await self.open_slot(lease.slot)
         else:
             live.lease = lease = await self._store.renew_lease(lease, options.lease_ttl_us)
