@@ -251,7 +251,7 @@ async def j3(bench: Bench, width: int) -> None:
     """Measure a fan-out with a join."""
     name = f"fan{width}"
     await bench.workflow(name, fan_document(width).replace(b"name: fan", f"name: {name}".encode()))
-    await bench.engine._starts._find_plans(  # noqa: SLF001 (compiling is not the question)
+    await bench.engine._starts._find_plans(  # Compiling is not the question.
         [StartCommand("default", name, 1, True, INPUT, b"{}", "", None, "", "", "")]
     )
     began = time.perf_counter()

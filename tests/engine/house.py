@@ -18,6 +18,7 @@ from bend_server.ports.store import EngineStore
 from bend_server.queue.memory import MemoryBroker, MemoryQueue
 from bend_server.storage.memory import MemoryDatabase, Record
 from bend_server.storage.stores import memory_stores
+from tests.engine.stores import TroubledStore
 from tests.kit.plans import Task, make_plan
 from tests.kit.virtual_time import VirtualClock, VirtualLoop, run_virtual
 
@@ -260,6 +261,8 @@ class House:
         self.plans = KnownPlans()
         self.chance = SeededChance()
         self.engines: list[Engine] = []
+        self.chance_of = random.Random(1)
+        self._grown = 0
 
     def queue(self, name: str = "client") -> MemoryQueue:
         """Connect one more client."""
@@ -308,6 +311,14 @@ class House:
     def record(self, execution: int) -> Record:
         """Return what SQL has."""
         return self.database.executions[execution]
+
+    async def grow(self, stores: list[TroubledStore]) -> None:
+        """Start one more engine over a store that can be troubled; at most three run."""
+        if len(self.engines) < 3:
+            store = TroubledStore(self.stores.engine)
+            stores.append(store)
+            self._grown += 1
+            await self.engine(f"grown{self._grown}", store=store, start_wait_s=1.0)
 
     async def pause(self, seconds: float) -> None:
         """Let virtual time pass."""

@@ -22,6 +22,7 @@ from bend_server.ports.queue import Queue, QueueDown
 PUBLISH_RETRY_S = 0.2
 PUBLISH_RETRY_S_MAX = 5.0
 NOTICE_KEYS_MAX = 1000
+PUMP_TASKS_MAX = 1024
 
 
 class Dispatch:
@@ -57,6 +58,7 @@ class Dispatch:
         self._frame_max = options.frame_tasks_max
         self._counters = counters
         self._fresh: list[Work] = []
+        self._pumping = False
         self.lanes = Lanes()
         inputs.verdict = self.verdict
         inputs.again = self.again
@@ -74,14 +76,23 @@ class Dispatch:
         self.pump()
 
     def pump(self) -> None:
-        """Hand out what the windows allow."""
+        """Hand out what the windows allow, in slices that leave the loop to others."""
         lanes = self.lanes
-        if lanes.active:
+        if lanes.active and not self._pumping:
             now_us = self._clock.now_us()
+            left = PUMP_TASKS_MAX
             for lane in list(lanes.active):
-                self._pump_lane(lane, now_us)
-        if self._fresh:
+                left = self._pump_lane(lane, left, now_us)
+                if left <= 0:
+                    self._pumping = True
+                    asyncio.get_running_loop().call_soon(self._pump_on)
+                    return
+        if self._fresh and not self._pumping:
             self._time_fresh()
+
+    def _pump_on(self) -> None:
+        self._pumping = False
+        self.pump()
 
     def verdict(self, work: Work, status: int, failure: Failure) -> None:
         """End a try that the engine judges itself, on the road of every result."""
@@ -173,11 +184,12 @@ class Dispatch:
             Failure("CANCELLED", "the task was cancelled before an instance took it"),
         )
 
-    def _pump_lane(self, lane: Lane, now_us: int) -> None:
+    def _pump_lane(self, lane: Lane, left: int, now_us: int) -> int:
+        """Hand out at most `left` tasks of one lane; return how many may still go."""
         routes = self._routes
         groups = lane.route(routes)
         size = max(1, min(self._frame_max, lane.count // 4))
-        while lane.count:
+        while lane.count and left > 0:
             best: Group | None = None
             room = 0
             for group in groups:
@@ -186,9 +198,15 @@ class Dispatch:
                     best, room = group, free
             if best is None:
                 break
-            self._hand_out(lane, best, min(1 if best.long_running else size, room), now_us)
+            count = min(1 if best.long_running else size, room)
+            self._hand_out(lane, best, count, now_us)
+            left -= count
         if not lane.count or not groups:
             self.lanes.active.pop(lane, None)
+        elif left <= 0:
+            # The next slice begins with another lane.
+            self.lanes.active[lane] = self.lanes.active.pop(lane)
+        return left
 
     def _hand_out(self, lane: Lane, group: Group, count: int, now_us: int) -> None:
         slot = self._live.slot
