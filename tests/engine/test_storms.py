@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from bend_server.core.errors import DependencyDown, DomainError
+from bend_server.core.errors import DependencyDown, DomainError, WrongState
 from bend_server.core.model import EXECUTION_TERMINAL, TASK_TERMINAL
 from bend_server.core.plan import Plan, RetryPolicy
 from bend_server.engine import Engine
 from bend_server.ports.engine import StartOutcome
-from tests.engine.house import House, command, completed, failed, housed, until
+from tests.engine.house import FakeExecutor, House, command, completed, failed, housed, until
 from tests.engine.stores import TroubledStore
 from tests.kit.plans import Task, make_plan
 
@@ -65,9 +65,14 @@ async def _start(house: House, plan: Plan, number: int) -> StartOutcome:
         await house.pause(0.5)
 
 
-async def _disturb(house: House, stores: list[TroubledStore], chance: random.Random) -> None:
+async def _disturb(
+    house: House,
+    stores: list[TroubledStore],
+    executors: list[FakeExecutor],
+    chance: random.Random,
+) -> None:
     """Do one bad thing."""
-    dice = chance.randrange(6)
+    dice = chance.randrange(8)
     if dice == 0 and len(house.engines) > 1:
         await house.crash(chance.choice(house.engines))
     elif dice == 1:
@@ -81,8 +86,24 @@ async def _disturb(house: House, stores: list[TroubledStore], chance: random.Ran
         await house.freeze(engine)
         await house.pause(chance.uniform(0.1, 25))
         await house.thaw(engine)
+    elif dice == 5:
+        place = chance.randrange(len(executors))
+        old = executors[place]
+        await old.stop()
+        executors[place] = await house.executor(old.handle, name=f"{old.name}+")
+    elif dice == 6:
+        running = [one for one in house.database.executions.values() if one.finish is None]
+        if running and house.engines:
+            await _cancel(chance.choice(house.engines), chance.choice(running).start.id)
     else:
         await house.grow(stores)
+
+
+async def _cancel(engine: Engine, execution: int) -> None:
+    try:
+        await engine.cancel(execution, reason="storm", actor="user/ada", request_id="")
+    except (DependencyDown, WrongState):
+        return
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -105,14 +126,13 @@ def test_storms_lose_and_double_nothing(seed: int) -> None:
                 return failed(task, retryable=True)
             return completed(task, b"%d" % task.task)
 
-        for name in ("x1", "x2"):
-            await house.executor(handle, name=name)
+        executors = [await house.executor(handle, name=name) for name in ("x1", "x2")]
         plan = await house.workflow(_diamond())
         async with asyncio.TaskGroup() as group:
             starts = [group.create_task(_start(house, plan, number)) for number in range(60)]
             for _ in range(12):
                 await house.pause(chance.uniform(0.05, 4))
-                await _disturb(house, stores, chance)
+                await _disturb(house, stores, executors, chance)
         weather.calm = True
         for store in stores:
             store.fail_before = store.fail_after = 0
