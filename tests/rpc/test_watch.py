@@ -262,12 +262,14 @@ async def test_rest_gets_lines_or_server_sent_events(authority: TestAuthority) -
             "task",
             "execution",
         ]
-        resumed, _ = await raw(
-            it, public, ("accept", "text/event-stream"), ("last-event-id", found[1][0].decode())
-        )
-        assert [orjson.loads(line)["terminal"] for _, line in re.findall(pattern, resumed)] == [
-            True
-        ]
+        last = ("last-event-id", found[1][0].decode())
+        resumed, _ = await raw(it, public, ("accept", "text/event-stream"), last)
+        assert resumed.startswith(b"retry: 2000\n\n: keepalive\n\nid: ")
+        told = [orjson.loads(line)["terminal"] for _, line in re.findall(pattern, resumed)]
+        assert told == [True]
+        data, _ = await raw(it, public, last)
+        kinds = [orjson.loads(line)["type"] for line in data.splitlines()]
+        assert kinds == ["keepalive", "execution"]
 
 
 @pytest.mark.parametrize("cursor", ["garbage", "AAAA", "ü", "A" * 500])

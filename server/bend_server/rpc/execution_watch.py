@@ -19,7 +19,7 @@ from bend_server.ports.engine import TaskOverlay
 from bend_server.ports.store import ExecutionSummary
 from bend_server.rpc import views, watch_events
 from bend_server.rpc.chunk_tails import Backlog, Chunk
-from bend_server.rpc.engine_service.rooms import Rooms, unknown_execution
+from bend_server.rpc.rooms import Rooms, unknown_execution
 from bend_server.rpc.watch_events import Event, Position
 
 KEEPALIVE_S = 15.0

@@ -3,10 +3,10 @@
 from bend.v1 import engine_service_pb2, engine_service_pb2_grpc
 from bend_server.rpc.engine_service.control import ControlRpcs
 from bend_server.rpc.engine_service.reads import ReadRpcs
-from bend_server.rpc.engine_service.rooms import Rooms
 from bend_server.rpc.engine_service.starts import Starter, StartRpcs
 from bend_server.rpc.engine_service.watches import WatchRpcs
 from bend_server.rpc.engine_service.workflows import WorkflowRpcs
+from bend_server.rpc.rooms import Rooms
 from bend_server.rpc.server import Service, service
 
 

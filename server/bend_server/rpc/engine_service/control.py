@@ -5,7 +5,7 @@ from typing import Any, cast
 from bend.v1 import engine_service_pb2 as pb
 from bend.v1 import execution_pb2
 from bend_server.rpc.engine_service.call import call_of, header
-from bend_server.rpc.engine_service.rooms import Rooms
+from bend_server.rpc.rooms import Rooms
 
 
 class ControlRpcs:

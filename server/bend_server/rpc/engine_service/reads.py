@@ -9,7 +9,7 @@ from bend_server.ports.engine import TaskOverlay
 from bend_server.ports.store import ExecutionSummary
 from bend_server.rpc import messages, paging, rest_json, views
 from bend_server.rpc.engine_service.call import Call, call_of, wait_seconds
-from bend_server.rpc.engine_service.rooms import OUTPUT_BYTES_MAX, Rooms
+from bend_server.rpc.rooms import OUTPUT_BYTES_MAX, Rooms
 
 TASKS_SHOWN_MAX = 1000
 ACTIVE = tuple(int(status) for status in ExecutionStatus if status not in EXECUTION_TERMINAL)

@@ -15,7 +15,7 @@ from bend_server.ports.store import ExecutionSummary
 from bend_server.rpc import errors, messages, rest_json, start_requests
 from bend_server.rpc.engine_service.call import Call, call_of, wait_seconds
 from bend_server.rpc.engine_service.reads import execution_tasks, with_outputs
-from bend_server.rpc.engine_service.rooms import Rooms
+from bend_server.rpc.rooms import Rooms
 
 RESOLVE_TRIES = 3
 CURRENT_MAX = 4096

@@ -11,10 +11,10 @@ from bend_server.ports.engine import Ended
 from bend_server.ports.store import ExecutionSummary
 from bend_server.rpc import messages
 from bend_server.rpc.engine_service.call import Call, call_of, header
-from bend_server.rpc.engine_service.rooms import Rooms, unknown_execution
 from bend_server.rpc.engine_service.starts import Recent, Starter
 from bend_server.rpc.execution_watch import ExecutionWatch
-from bend_server.rpc.watch_events import Framing, read_cursor, to_message
+from bend_server.rpc.rooms import Rooms, unknown_execution
+from bend_server.rpc.watch_events import KEEPALIVE, Event, Framing, read_cursor, to_message
 
 BATCH_MAX = 1000
 # Below the 4 MiB that a client takes by default.
@@ -38,6 +38,9 @@ class WatchRpcs:
         plan = await rooms.plans.plan(summary.namespace, summary.workflow, summary.revision)
         watch = ExecutionWatch(rooms, summary, plan, after=after, states_only=request.states_only)
         form = Framing(header(context, "accept")).frame if call.rest else to_message
+        if call.rest and after is not None:
+            # The gateway sends the response's headers with the first message only.
+            yield form(Event(cursor, rooms.clock.now_us(), KEEPALIVE))
         async with contextlib.aclosing(watch.events()) as events:  # type: ignore[type-var]
             async for event in events:
                 yield form(event)

@@ -23,8 +23,8 @@ from bend_server.language.contracts import ContractView
 from bend_server.ports.store import ComponentRow, WorkflowSummary
 from bend_server.rpc import messages, paging, rest_json
 from bend_server.rpc.engine_service.call import Call, call_of
-from bend_server.rpc.engine_service.rooms import Rooms
 from bend_server.rpc.engine_service.starts import Starter
+from bend_server.rpc.rooms import Rooms
 
 # A larger document would hold the event loop for too long.
 INLINE_BYTES_MAX = 16 * 1024
