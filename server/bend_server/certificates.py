@@ -250,12 +250,17 @@ def file_stem(path: str) -> str:
 
 
 def token(folder: Path) -> str:
-    """Return the mesh's bearer token; made at first use in `folder/token`, mode 0600.
+    """Return the mesh's bearer token, in `folder/token`; see `shared_secret`."""
+    return shared_secret(folder, "token")
+
+
+def shared_secret(folder: Path, name: str) -> str:
+    """Return a random text that all processes of a mesh share; made at first use, mode 0600.
 
     Raises:
         OSError: the folder cannot be written.
     """
-    file = folder / "token"
+    file = folder / name
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (folder / ".lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

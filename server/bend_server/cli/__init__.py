@@ -4,7 +4,9 @@ import click
 
 
 def commands() -> list[click.Command]:
-    """Return the commands; each module is imported when the command line starts."""
+    """Return the commands. Their modules import what is heavy when a command runs."""
+    from bend_server.cli.certificates import components, token
+    from bend_server.cli.mesh import down, logs, status, up
     from bend_server.cli.validate import validate
 
-    return [validate]
+    return [up, down, status, logs, token, components, validate]

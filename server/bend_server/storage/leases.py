@@ -44,7 +44,7 @@ def _disown_orphans(connection: Connection) -> None:
 def acquire(
     connection: Connection, engine: str, slots: int, ttl_us: int, now_us: int, *, alone: bool
 ) -> Lease:
-    """Make a lease and void the expired ones; `alone` voids all and takes every partition."""
+    """Make a lease and void the expired ones; `alone` voids all."""
     epoch = max(_serialize(connection) + 1, now_us // 1_000_000)
     connection.execute(update(counter).where(counter.c.name == "epoch").values(value=epoch))
     gone = delete(engine_lease)
@@ -60,8 +60,6 @@ def acquire(
             id=epoch, engine=engine, slot=slot, epoch=epoch, expires_us=expires_us, gives=0
         )
     )
-    if alone:
-        connection.execute(update(partition).values(lease=epoch))
     return Lease(epoch, engine, slot, epoch, expires_us, 0)
 
 

@@ -1,0 +1,379 @@
+"""Composition roots: `python -m bend_server.main ROLE` runs one server process.
+
+Roles: `server` (engine and registry together), `executor`; with PostgreSQL also `engine` and
+`registry` alone. SIGTERM stops a role in order. Exit code 2: the configuration cannot be used, and
+starting again is useless.
+"""
+
+import argparse
+import asyncio
+import gc
+import os
+import signal
+import socket
+import ssl
+import sys
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import structlog
+import uvloop
+
+from bend.errors import ConfigurationError
+from bend_server.config import Settings, load
+from bend_server.rpc.identity import Authenticator
+from bend_server.rpc.server import RpcServer, Service, TlsFiles, serve
+from bend_server.telemetry import logs
+from bend_server.telemetry.clock import SystemChance, SystemClock
+
+CONFIGURATION_EXIT = 2
+FAULT_EXIT = 1
+NATS_S = 20.0
+CALLS_GRACE_S = 3.0
+WATCH_S = 0.25
+PARENT_S = 1.0
+# As measured: fewer collections over what lives long anyway.
+GC_THRESHOLD = 50_000
+TRUST_DOMAIN = "bend.local"
+
+_log = structlog.get_logger(__name__)
+
+
+class Place(NamedTuple):
+    """Where this process listens, and whom it talks to."""
+
+    host: str
+    port: int
+    nats: str
+    registry: str
+    registry_role: str
+
+
+class Process:
+    """What every role has: settings, certificate, time, chance, and the queue's connection."""
+
+    def __init__(self, role: str, settings: Settings, place: Place) -> None:
+        self.role = role
+        self.settings = settings
+        self.place = place
+        # The server is the engine to the others: on SQLite it owns the database.
+        self.identity = "engine" if role == "server" else role
+        certs = settings.certs
+        self.tls = TlsFiles(
+            settings.cert_file or certs / f"{self.identity}.pem",
+            settings.key_file or certs / f"{self.identity}.key",
+            settings.ca_file or certs / "ca.pem",
+        )
+        self.clock = SystemClock()
+        self.chance = SystemChance()
+        self.name = f"{socket.gethostname()}:{place.port}:{os.getpid()}"
+
+    async def queue(self, stack: AsyncExitStack, *, streams: bool) -> Any:
+        """Connect to NATS; closed with the stack."""
+        from bend_server.queue.jetstream import NatsQueue, StreamOptions
+
+        context = ssl.create_default_context(cafile=str(self.tls.roots))
+        context.load_cert_chain(self.tls.certificate, self.tls.key)
+        connected = await NatsQueue.connect(
+            self.place.nats,
+            context,
+            self.name,
+            streams=StreamOptions() if streams else None,
+            inbox_prefix=f"_INBOX_{self.identity}",
+            timeout_s=NATS_S,
+        )
+        stack.push_async_callback(connected.close)
+        return connected
+
+    async def blobs(self) -> Any:
+        """Return the blob store."""
+        from bend_server.blobs.objects import ObjectBlobs
+
+        return await asyncio.to_thread(ObjectBlobs, self.settings.blobs)
+
+    async def stores(self, stack: AsyncExitStack) -> Any:
+        """Open the database; closed with the stack."""
+        from bend_server.storage.opening import open_store
+
+        opened = await open_store(self.settings.database, self.clock)
+        stack.push_async_callback(opened.close)
+        return opened
+
+    async def serve(self, services: list[Service], stack: AsyncExitStack) -> RpcServer:
+        """Listen, not yet serving; stopped with the stack."""
+        running = await serve(
+            services,
+            address=self.place.host,
+            port=self.place.port,
+            tls=self.tls,
+            authenticator=Authenticator(
+                trust_domain=TRUST_DOMAIN, token_file=self.settings.token_file
+            ),
+            serving=False,
+        )
+        stack.push_async_callback(running.stop, CALLS_GRACE_S)
+        return running
+
+
+async def run_server(process: Process, stop: asyncio.Event) -> None:
+    """Run the engine, the registry, or both, until `stop` is set or the engine fails."""
+    async with AsyncExitStack() as stack:
+        stores, queue, blobs = await _together(
+            process.stores(stack), process.queue(stack, streams=True), process.blobs()
+        )
+        services: list[Service] = []
+        engine: Any = None
+        if process.role != "registry":
+            engine, more = _engine(process, stores, queue, blobs)
+            services += more
+        if process.role != "engine":
+            services.append(await _registry(process, stores, queue, stack))
+        running = await process.serve(services, stack)
+        if engine is not None:
+            await engine.start()
+            stack.push_async_callback(engine.stop)
+            # Calls that are being served need the engine until they have ended.
+            stack.push_async_callback(running.stop, CALLS_GRACE_S)
+        await _serve_until(process, running, services, stop, engine)
+
+
+def _engine(process: Process, stores: Any, queue: Any, blobs: Any) -> tuple[Any, list[Service]]:
+    from bend import __version__
+    from bend.v1 import engine_service_pb2, operations_service_pb2, registry_service_pb2
+    from bend_server.engine.engine import Engine
+    from bend_server.engine.options import EngineOptions
+    from bend_server.engine.plans import StoredPlans, compile_aside
+    from bend_server.rpc.chunk_tails import ChunkTails
+    from bend_server.rpc.engine_service import Rooms, engine_service
+    from bend_server.rpc.operations_service import Check, operations_service
+    from bend_server.rpc.parameters import Schemas
+
+    plans = StoredPlans(stores.engine, compile_aside)
+    engine = Engine(
+        stores.engine,
+        queue,
+        blobs,
+        process.clock,
+        process.chance,
+        plans,
+        EngineOptions(name=process.name),
+    )
+    rooms = Rooms(
+        engine=engine,
+        reads=stores.reads,
+        workflows=stores.workflows,
+        registry=stores.registry,
+        blobs=blobs,
+        plans=plans,
+        chunks=ChunkTails(queue),
+        clock=process.clock,
+        schemas=Schemas(),
+    )
+
+    async def database() -> bool:
+        await stores.reads.ping()
+        return True
+
+    async def connected() -> bool:
+        return bool(queue.connected)
+
+    async def owns() -> bool:
+        return bool(engine.ready)
+
+    described = [
+        engine_service_pb2.DESCRIPTOR.services_by_name["EngineService"],
+        registry_service_pb2.DESCRIPTOR.services_by_name["RegistryService"],
+        operations_service_pb2.DESCRIPTOR.services_by_name["OperationsService"],
+    ]
+    checks: dict[str, Check] = {"database": database, "queue": connected, "ownership": owns}
+    return engine, [
+        engine_service(rooms),
+        operations_service(checks, described, __version__),
+    ]
+
+
+async def _registry(process: Process, stores: Any, queue: Any, stack: AsyncExitStack) -> Service:
+    from bend_server.registry import Registry
+    from bend_server.rpc.registry_service import registry_service
+
+    registry = Registry(stores.registry, queue, process.clock)
+    await registry.start()
+    stack.push_async_callback(registry.stop)
+    return registry_service(registry)
+
+
+async def run_executor(process: Process, stop: asyncio.Event) -> None:
+    """Run an executor until `stop` is set."""
+    from bend_server.executor.options import ExecutorOptions
+    from bend_server.executor.room import ExecutorRoom
+    from bend_server.executor.secrets import EnvironmentSecrets
+    from bend_server.rpc.connect import executor_service
+    from bend_server.rpc.registrar import RegistryClient
+
+    async with AsyncExitStack() as stack:
+        queue, blobs = await _together(process.queue(stack, streams=False), process.blobs())
+        place = process.place
+        registrar = RegistryClient(
+            place.registry,
+            server_name=f"{place.registry_role}.{TRUST_DOMAIN}",
+            certificate=process.tls.certificate,
+            key=process.tls.key,
+            roots=process.tls.roots,
+        )
+        stack.push_async_callback(registrar.close)
+        room = ExecutorRoom(
+            queue,
+            blobs,
+            process.clock,
+            process.chance,
+            registrar,
+            EnvironmentSecrets(os.environ),
+            ExecutorOptions(
+                name=process.name,
+                resume_key=_resume_key(process.settings.certs / "resume.key"),
+            ),
+        )
+        services = [executor_service(room)]
+        running = await process.serve(services, stack)
+        await room.start()
+        # Streams are told to go while the server still carries them.
+        stack.push_async_callback(room.stop)
+        await _serve_until(process, running, services, stop, None)
+
+
+def _resume_key(file: Path) -> bytes:
+    """Return the key that executors share, at least 32 bytes."""
+    key = file.read_bytes().strip()
+    if len(key) < 32:
+        raise ConfigurationError(f"{file} holds fewer than 32 bytes")
+    return key
+
+
+async def _together(*steps: Coroutine[Any, Any, Any]) -> list[Any]:
+    """Run the slow first steps side by side; the first fault ends the others."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(step) for step in steps]
+    return [task.result() for task in tasks]
+
+
+async def _serve_until(
+    process: Process,
+    running: RpcServer,
+    services: list[Service],
+    stop: asyncio.Event,
+    engine: Any,
+) -> None:
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD)
+    for name in ("", *(service.name for service in services)):
+        await running.set_serving(name, True)
+    _log.info("role_started", role=process.role, port=running.port)
+    while not stop.is_set():
+        try:
+            async with asyncio.timeout(WATCH_S):
+                await stop.wait()
+        except TimeoutError:
+            if engine is not None and engine.failed is not None:
+                # Memory can no longer be trusted; a fresh process recovers from SQL.
+                raise engine.failed from None
+    _log.info("role_stops", role=process.role)
+
+
+Run = Callable[[Process, asyncio.Event], Awaitable[None]]
+ROLES: dict[str, Run] = {
+    "server": run_server,
+    "engine": run_server,
+    "registry": run_server,
+    "executor": run_executor,
+}
+
+
+async def _run(process: Process) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    watch = None
+    if sys.platform != "linux":
+        # Linux ends us with our parent by itself.
+        watch = asyncio.create_task(_follow_parent(os.getppid()))
+    try:
+        await ROLES[process.role](process, stop)
+    finally:
+        if watch is not None:
+            watch.cancel()
+
+
+async def _follow_parent(parent: int) -> None:
+    while os.getppid() == parent:  # noqa: ASYNC110 - nothing tells of it
+        await asyncio.sleep(PARENT_S)
+    os._exit(FAULT_EXIT)
+
+
+def _arguments(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="bend_server.main")
+    parser.add_argument("role", choices=sorted(ROLES))
+    parser.add_argument("--listen", required=True, help="address:port")
+    parser.add_argument("--nats", default="", help="tls://host:port; BEND_NATS_URL otherwise")
+    parser.add_argument("--registry", default="", help="host:port of the registry (executor)")
+    parser.add_argument(
+        "--registry-role", default="registry", help="identity of who serves the registry"
+    )
+    return parser.parse_args(argv)
+
+
+def _place(flags: argparse.Namespace, settings: Settings) -> Place:
+    host, _, port = str(flags.listen).rpartition(":")
+    if not host or not port.isdecimal():
+        raise ConfigurationError(f"--listen {flags.listen!r} must be address:port")
+    nats = flags.nats or settings.nats_url
+    if not nats:
+        raise ConfigurationError("BEND_NATS_URL is not set")
+    if flags.role == "executor" and not flags.registry:
+        raise ConfigurationError("an executor needs --registry")
+    if flags.role in {"engine", "registry"} and settings.sqlite:
+        raise ConfigurationError(
+            "SQLite has one owner: run the role `server`, or use PostgreSQL (BEND_DATABASE_URL)"
+        )
+    return Place(host, int(port), nats, flags.registry, flags.registry_role)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a role until SIGTERM; return the exit code."""
+    flags = _arguments(sys.argv[1:] if argv is None else argv)
+    try:
+        settings = load()
+        place = _place(flags, settings)
+    except ConfigurationError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return CONFIGURATION_EXIT
+    logs.configure(flags.role, settings.log_level)
+    _log.info("settings", **settings.masked())
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_run(Process(flags.role, settings, place)))
+    except BaseExceptionGroup as group:
+        return _ended(group.exceptions[0])
+    except Exception as error:  # noqa: BLE001 - the last stop of every fault
+        return _ended(error)
+    return 0
+
+
+def _ended(error: BaseException) -> int:
+    """Log why the process ends; return the exit code."""
+    from bend_server.storage.faults import DatabaseTaken, OpenError
+
+    if isinstance(error, ConfigurationError) or (
+        isinstance(error, OpenError) and not isinstance(error, DatabaseTaken)
+    ):
+        _log.error("configuration_unusable", error=str(error))
+        return CONFIGURATION_EXIT
+    _log.error("role_failed", error=str(error), exc_info=error)
+    return FAULT_EXIT
+
+
+if __name__ == "__main__":
+    sys.exit(main())

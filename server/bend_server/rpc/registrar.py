@@ -1,0 +1,77 @@
+"""The registry as executors reach it: RegisterComponent over mutual TLS."""
+
+from pathlib import Path
+
+import grpc
+import grpc.aio
+
+from bend.v1 import component_pb2, registry_service_pb2, registry_service_pb2_grpc
+from bend_server.core.errors import DependencyDown, DomainError, InvalidInput, WrongState
+
+CALL_S = 8.0
+
+
+class RegistryClient:
+    """Stores contracts at the registry; implements ports.links.Registrar.
+
+    Args:
+        target: `host:port` of the registry.
+        server_name: the DNS name that its certificate must hold, for example
+            `registry.bend.local`: who else has a certificate of the mesh is not the registry.
+        certificate, key, roots: PEM files of this executor.
+    """
+
+    def __init__(
+        self, target: str, *, server_name: str, certificate: Path, key: Path, roots: Path
+    ) -> None:
+        self._target = target
+        self._server_name = server_name
+        self._files = (certificate, key, roots)
+        self._stamp: tuple[int, ...] = ()
+        self._channel: grpc.aio.Channel | None = None
+
+    async def register(self, namespace: str, contract: component_pb2.ComponentContract) -> None:
+        """See ports.links.Registrar."""
+        stub = registry_service_pb2_grpc.RegistryServiceStub(await self._open())
+        request = registry_service_pb2.RegisterComponentRequest(
+            contract=contract, namespace=namespace
+        )
+        try:
+            await stub.RegisterComponent(request, timeout=CALL_S, wait_for_ready=True)
+        except grpc.aio.AioRpcError as error:
+            raise _translated(error) from error
+
+    async def close(self) -> None:
+        """Close the connection. Idempotent."""
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            await channel.close()
+
+    async def _open(self) -> grpc.aio.Channel:
+        """Return the channel; a new one when the certificate was renewed."""
+        stamp = tuple(path.stat().st_mtime_ns for path in self._files)
+        if self._channel is not None and stamp == self._stamp:
+            return self._channel
+        await self.close()
+        certificate, key, roots = (path.read_bytes() for path in self._files)
+        self._stamp = stamp
+        self._channel = grpc.aio.secure_channel(
+            self._target,
+            grpc.ssl_channel_credentials(roots, key, certificate),
+            options=[
+                ("grpc.ssl_target_name_override", self._server_name),
+                ("grpc.initial_reconnect_backoff_ms", 100),
+                ("grpc.min_reconnect_backoff_ms", 100),
+                ("grpc.max_reconnect_backoff_ms", 2000),
+            ],
+        )
+        return self._channel
+
+
+def _translated(error: grpc.aio.AioRpcError) -> DomainError:
+    text = error.details() or "the registry refused"
+    if error.code() is grpc.StatusCode.FAILED_PRECONDITION:
+        return WrongState(text, reason="CONTRACT_MISMATCH")
+    if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
+        return InvalidInput(text)
+    return DependencyDown(f"the registry cannot be reached: {error.code().name}")

@@ -1,0 +1,65 @@
+"""Settings: names, bounds, precedence, and nothing secret in the log."""
+
+from pathlib import Path
+
+import pytest
+
+from bend.errors import ConfigurationError
+from bend.settings import VARIABLES
+from bend_server.config import Settings, load
+
+
+def test_server_and_sdk_know_the_same_names() -> None:
+    assert {f"BEND_{name.upper()}" for name in Settings.model_fields} == set(VARIABLES)
+
+
+def test_every_setting_says_what_it_is() -> None:
+    for name, field in Settings.model_fields.items():
+        assert field.description, name
+
+
+def test_unknown_name_is_refused_with_the_nearest() -> None:
+    with pytest.raises(ConfigurationError, match="BEND_DATABASE_URL"):
+        load({"BEND_DATABSE_URL": "sqlite:///x"})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("BEND_HTTPS_PORT", "0"),
+        ("BEND_HTTP_PORT", "65536"),
+        ("BEND_LOG_LEVEL", "loud"),
+        ("BEND_HTTPS_PORT", "many"),
+    ],
+)
+def test_out_of_bounds_names_the_variable(name: str, value: str) -> None:
+    with pytest.raises(ConfigurationError, match=name):
+        load({name: value})
+
+
+def test_flag_wins_over_environment_and_empty_means_unset(tmp_path: Path) -> None:
+    environment = {"BEND_HTTPS_PORT": "9443", "BEND_LOG_LEVEL": "debug", "BEND_HTTP_PORT": ""}
+    settings = load(environment, https_port=9000, home=tmp_path)
+    assert (settings.https_port, settings.http_port) == (9000, None)
+    assert settings.log_level == "debug"
+    assert settings.database == f"sqlite:///{tmp_path}/bend.db"
+    assert settings.token_file == tmp_path / "certs" / "token"
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        load({}).log_level = "error"  # type: ignore[misc]
+
+
+def test_nothing_secret_is_printed() -> None:
+    settings = load(
+        {
+            "BEND_TOKEN": "hunter2",
+            "BEND_DATABASE_URL": "postgresql+asyncpg://bend:hunter2@db:5432/bend?password=hunter2",
+            "BEND_BLOB_URL": "s3://bucket?secret=hunter2",
+        }
+    )
+    shown = settings.masked()
+    assert "hunter2" not in str(shown)
+    assert shown["database_url"] == "postgresql+asyncpg://bend:***@db:5432/bend?***"
+    assert shown["token"] == "***"
