@@ -33,6 +33,7 @@ TEMPLATES_MAX = 1000
 Gap = Callable[[Scope, list[Hole]], bytes]
 Part = bytes | Gap
 OPEN, CLOSE = "{{", "}}"
+_WHOLE_PATH = re.compile(r"\{\{\s*[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*\s*\}\}")
 # With one of these in it, or a third brace after it, a template may not end at the first }}.
 _INTRICATE = re.compile(r"""['"{]|\}\}\}""")
 
@@ -270,7 +271,22 @@ class _Compiler:
         else:
             self._literal += dump(value)
 
+    def _path(self, text: str, path: Path, pointer: str) -> bool:
+        """Compile a string that is one path, the most frequent template; False: look closer."""
+        try:
+            expression = self._with.embedded(Embedded(text[2:-2], 2))
+        except BadExpression:
+            return False
+        if expression.piece.reference is None:
+            return False
+        self._references.append((expression.references[0], path))
+        label = Label(self._owner, path)
+        self._gap(_value_gap(expression, pointer, label, self._with.memory, self._secrets))
+        return True
+
     def _string(self, text: str, path: Path, pointer: str) -> None:
+        if _WHOLE_PATH.fullmatch(text) and self._path(text, path, pointer):
+            return
         source = text
         try:
             pieces: list[str | Secret | Expression] = []
