@@ -50,6 +50,13 @@ class NatsServer:
         scheme = "tls" if "tls" in self._extra else "nats"
         return f"{scheme}://127.0.0.1:{self.port}"
 
+    @property
+    def pid(self) -> int:
+        """The running process."""
+        if self._process is None:
+            raise RuntimeError("nats-server does not run")
+        return self._process.pid
+
     def start(self) -> "NatsServer":
         """Start and wait until it accepts connections."""
         with (self.folder / "nats.log").open("ab") as log:
