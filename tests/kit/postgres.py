@@ -14,6 +14,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from bend_server.storage.tables import metadata
+
 START_S = 30.0
 MISSING = "PostgreSQL's server programs are missing: install the Debian package `postgresql`"
 
@@ -56,6 +58,7 @@ class PostgresServer:
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._databases = 0
+        self._clean: str | None = None
         if self._user is not None:
             entry = pwd.getpwnam(self._user)
             os.chown(self.folder, entry.pw_uid, entry.pw_gid)
@@ -132,6 +135,26 @@ class PostgresServer:
 
         asyncio.run(create())
         return self.url(name)
+
+    def clean_database(self) -> str:
+        """Return the URL of one database that all callers share, emptied of rows."""
+        if self._clean is None:
+            self._clean = self.fresh_database()
+            return self._clean
+
+        async def empty() -> None:
+            name = self._clean.rpartition("/")[2] if self._clean else ""
+            connection = await asyncpg.connect(self._plain(name), timeout=5)
+            try:
+                for table in metadata.sorted_tables:
+                    if table.name not in {"partition", "counter"}:
+                        await connection.execute(f"DELETE FROM {table.name}")
+                await connection.execute("UPDATE partition SET lease = NULL")
+            finally:
+                await connection.close()
+
+        asyncio.run(empty())
+        return self._clean
 
     def kill(self) -> None:
         """SIGKILL the postmaster; its children see that and end by themselves."""

@@ -62,7 +62,7 @@ _PARK = (
     f"WHERE id = ?1 AND status < {TERMINAL_FROM}"
 )
 _OWNED = (
-    'SELECT p."partition" FROM engine_lease l JOIN "partition" p ON p.lease = l.id '
+    'SELECT p."partition" FROM engine_lease l LEFT JOIN "partition" p ON p.lease = l.id '
     "WHERE l.id = ? AND l.epoch = ?"
 )
 _WORKFLOW = "SELECT revision, archived FROM workflow WHERE namespace = ? AND name = ?"
@@ -141,7 +141,7 @@ def _fence(connection: sqlite3.Connection, lease: Lease, partitions: frozenset[i
     Expiry does not matter here: the process that holds the file's lock is alone.
     """
     owned = connection.execute(_OWNED, (lease.id, lease.epoch)).fetchall()
-    if not partitions.issubset([number for (number,) in owned]):
+    if not owned or not partitions.issubset([number for (number,) in owned]):
         raise leases.lost(lease)
 
 
