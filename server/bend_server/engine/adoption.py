@@ -1,12 +1,13 @@
 """Executions that come into memory from SQL, and those that are taken out of service."""
 
 import asyncio
+from collections.abc import Callable
 
 import orjson
 import structlog
 
 from bend_server.core import machine
-from bend_server.core.effects import Effects
+from bend_server.core.effects import Effects, Ready
 from bend_server.core.errors import Conflict, CorruptHistory, DomainError, InvalidInput, NotFound
 from bend_server.core.model import (
     EXECUTION_TERMINAL,
@@ -18,6 +19,7 @@ from bend_server.core.model import (
 )
 from bend_server.core.state import ExecutionState
 from bend_server.engine.commits import Commits
+from bend_server.engine.gathering import Gathering
 from bend_server.engine.live import Live
 from bend_server.engine.options import Counters
 from bend_server.engine.steps import Steps
@@ -54,6 +56,7 @@ class Adoption:
         self._windows = windows
         self._counters = counters
         self._loading: dict[int, asyncio.Event] = {}
+        self.follow: Callable[[Effects, int], None]
 
     async def load(self, execution: int) -> ExecutionState | None:
         """Return the state of an execution that is owned here; None when it ended or is unknown.
@@ -109,30 +112,44 @@ class Adoption:
             plan = await self._plans.plan(start.namespace, start.workflow, start.revision)
         return machine.fold(plan, start, stored.results, stored.events, stored.finish)
 
-    async def recover(self, page: list[StoredExecution], effects: Effects) -> None:
-        """Bring a page of unfinished executions into memory.
+    async def recover(self, page: list[StoredExecution]) -> list[Ready]:
+        """Bring unfinished executions into memory; return their tries that are ready.
 
-        Their rows go into the next commit; what is ready goes into `effects` alone, because the
-        queue may hold it already.
+        Rows that a crash left to be written go into the next commit. What is ready is for the
+        caller alone, because the queue may hold it already.
         """
+        folded: list[ExecutionState] = []
         for stored in page:
-            execution = stored.start.id
-            if stored.pause_reason == QUARANTINED or execution in self._live.states:
+            if stored.pause_reason == QUARANTINED or stored.start.id in self._live.states:
                 continue
             try:
-                state = await self.fold(stored)
-                fresh = Effects()
-                self._steps.resume(state, self._clock.now_us(), fresh)
+                folded.append(await self.fold(stored))
             except (CorruptHistory, InvalidInput, NotFound) as error:
-                log.warning("execution_unrecoverable", execution=execution, reason=error.reason)
+                log.warning(
+                    "execution_unrecoverable", execution=stored.start.id, reason=error.reason
+                )
                 await self._write_quarantine(stored, error.reason, error.message)
-                continue
-            self._live.states[execution] = state
-            effects.ready += fresh.ready
-            fresh.ready = []
-            into = self._commits.gathering.effects
-            for name in Effects.__slots__:
-                getattr(into, name).extend(getattr(fresh, name))
+        return self._resume(folded)
+
+    def _resume(self, states: list[ExecutionState]) -> list[Ready]:
+        """Resume folded states. No await: their rows must be gathered before anything else is."""
+        now_us = self._clock.now_us()
+        fresh = Gathering()
+        effects = fresh.effects
+        for state in states:
+            self._live.states[state.start.id] = state
+            try:
+                self._steps.resume(state, now_us, effects)
+            except Exception as error:  # noqa: BLE001 (only this execution pays)
+                fresh.strip(state.start.id)
+                self._commits.broken(state, error)
+        ready, effects.ready = effects.ready, []
+        if effects.rows():
+            self._commits.gathering.absorb(fresh)
+            self._commits.wake()
+        else:
+            self.follow(effects, now_us)
+        return ready
 
     async def quarantine(self, execution: int, error: Exception, first_seq: int) -> None:
         """Take an execution out of service, in a transaction of its own.

@@ -195,6 +195,7 @@ class Engine:
         self._commits.settle = self._settlement
         self._commits.lost = ownership.lost
         self._commits.quarantine = self._adoption.quarantine
+        self._adoption.follow = self._settlement.follow
         self._timers.fire = self._due.fire
         self._timers.expire = self._due.expire
         self._results.owner_slot = ownership.owner_slot

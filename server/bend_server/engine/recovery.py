@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 
 from bend.internal.v1 import frames_pb2
 from bend_server.core import limits
-from bend_server.core.effects import Effects, Ready
+from bend_server.core.effects import Ready
 from bend_server.core.model import Failure, TaskStatus
 from bend_server.engine.adoption import Adoption
 from bend_server.engine.commits import Commits
@@ -32,6 +32,7 @@ from bend_server.ports.store import EngineStore
 log = structlog.get_logger()
 
 PAGE = 1000
+SLICE = 200
 FRAMES_BEFORE_PAUSE = 16
 
 
@@ -78,22 +79,27 @@ class Recovery:
 
         Raises DependencyDown, QueueDown, LeaseLost: then memory must be dropped.
         """
-        effects = Effects()
+        open_tries: list[Ready] = []
         async for page in self._store.load_unfinished(partitions, PAGE):
-            await self._adoption.recover(page, effects)
+            for place in range(0, len(page), SLICE):
+                open_tries += await self._adoption.recover(page[place : place + SLICE])
+                await asyncio.sleep(0)
             await self._commits.room()
         await self._commits.after()
-        found = await self._scan_tasks({key_of(ready): ready for ready in effects.ready})
+        found = await self._scan_tasks(open_tries)
         await self._scan_results()
         now_us = self._clock.now_us()
-        lost: list[Work] = [
-            (ready, _ready_us(ready, now_us))
-            for ready in effects.ready
-            if key_of(ready) not in found
-        ]
         self._incarnation = self._incarnation or await self._queue.incarnation(TASKS)
-        self._counters.add("recovered_tries", len(effects.ready))
-        self._dispatch.again(lost)
+        self._counters.add("recovered_tries", len(open_tries))
+        for place in range(0, len(open_tries), SLICE):
+            self._dispatch.again(
+                [
+                    (ready, _ready_us(ready, now_us))
+                    for ready in open_tries[place : place + SLICE]
+                    if not found or key_of(ready) not in found
+                ]
+            )
+            await asyncio.sleep(0)
 
     def reconnected(self) -> None:
         """Look for everything soon: the queue was away and may have lost what it held."""
@@ -216,13 +222,16 @@ class Recovery:
                 handout.sequence = found[key_of(works[0][0])]
         return missing
 
-    async def _scan_tasks(self, wanted: dict[Key, Ready]) -> dict[Key, None]:
-        """Register the frames in TASKS that hold wanted tries; return those tries."""
+    async def _scan_tasks(self, open_tries: list[Ready]) -> dict[Key, None]:
+        """Register the frames in TASKS that hold open tries; return the tries that were found."""
         found: dict[Key, None] = {}
-        if not wanted:
+        if not open_tries:
             return found
+        wanted: dict[Key, Ready] | None = None
         now_us = self._clock.now_us()
         async for stored in self._queue.scan(TASKS, "tasks.>"):
+            if wanted is None:
+                wanted = {key_of(ready): ready for ready in open_tries}
             works: list[Work] = []
             timeout_us = 0
             for task in _tasks_of(stored):
