@@ -73,20 +73,27 @@ def execution_message(
 
 def task_message(view: views.TaskView) -> execution_pb2.TaskRun:
     """Return a task as a message."""
+    # Fields that mostly have their default are set apart: an answer may hold 20,000 tasks.
     message = execution_pb2.TaskRun(
         task=view.task,
         item=view.item,
         status=cast("execution_pb2.TaskRun.Status", view.status),
         attempt=view.attempt,
-        iteration=view.iteration,
-        output=view.output or b"",
-        worker=view.worker,
-        run_id=run_id_text(view.run_id),
-        chunk_count=view.chunks,
-        waiting=view.waiting,
     )
     # The field's name is a Python keyword.
     setattr(message, "try", view.try_)
+    if view.output:
+        message.output = view.output
+    if view.run_id:
+        message.run_id = run_id_text(view.run_id)
+    if view.worker:
+        message.worker = view.worker
+    if view.iteration:
+        message.iteration = view.iteration
+    if view.chunks:
+        message.chunk_count = view.chunks
+    if view.waiting:
+        message.waiting = view.waiting
     if view.error:
         message.error.CopyFrom(failure_message(view.error))
     stamp(message.start_time, view.started_us)

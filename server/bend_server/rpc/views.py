@@ -71,28 +71,49 @@ def task_views(
         overlay: what the owner's memory adds; [] when it is not known here.
         live: whether the execution is not terminal.
     """
-    last: dict[tuple[int, int], ResultRow] = {}
+    whole: dict[int, ResultRow] = {}
+    parts: dict[int, dict[int, ResultRow]] = {}
     for row in rows:
-        last[row.task, row.item] = row
-    extra = {(entry.task, entry.item): entry for entry in overlay} if live else {}
-    items: dict[int, list[int]] = {}
-    for task, item in sorted({*last, *extra}):
-        if item != ITEM_NONE:
-            items.setdefault(task, []).append(item)
-    ended = {task for (task, item), row in last.items() if _ended(row) and item == ITEM_NONE}
-    views = []
-    for entry in plan.tasks:
-        for item in (ITEM_NONE, *items.get(entry.index, ())):
-            key = (entry.index, item)
-            known, more = last.get(key), extra.get(key)
-            if known is not None and (more is None or _ended(known)):
-                views.append(_from_row(entry.id, known))
-            elif more is not None:
-                views.append(_from_overlay(entry.id, more, known))
-            else:
-                ready = live and all(task in ended for task in entry.dependencies)
-                views.append(_without_row(entry.id, item, ready))
+        if row.item == ITEM_NONE:
+            whole[row.task] = row
+        else:
+            parts.setdefault(row.task, {})[row.item] = row
+    extra: dict[int, dict[int, TaskOverlay]] = {}
+    for entry in overlay if live else ():
+        extra.setdefault(entry.task, {})[entry.item] = entry
+    views: list[TaskView] = []
+    for task in plan.tasks:
+        index = task.index
+        more = extra.get(index)
+        known = whole.get(index)
+        if known is not None and (more is None or _ended(known)):
+            views.append(_from_row(task.id, known))
+        elif more is not None and ITEM_NONE in more:
+            views.append(_from_overlay(task.id, more[ITEM_NONE], known))
+        else:
+            ready = live and all(_done(whole.get(other)) for other in task.dependencies)
+            views.append(_without_row(task.id, ITEM_NONE, ready))
+        if index in parts or more is not None:
+            views.extend(_items(task.id, parts.get(index, {}), more or {}))
     return views
+
+
+def _items(
+    task: str, rows: dict[int, ResultRow], overlay: dict[int, TaskOverlay]
+) -> list[TaskView]:
+    """Return the items of one task by index, as far as they are known."""
+    views = []
+    for item in sorted({*rows, *overlay} - {ITEM_NONE}):
+        row, more = rows.get(item), overlay.get(item)
+        if row is not None and (more is None or _ended(row)):
+            views.append(_from_row(task, row))
+        elif more is not None:
+            views.append(_from_overlay(task, more, row))
+    return views
+
+
+def _done(row: ResultRow | None) -> bool:
+    return row is not None and _ended(row)
 
 
 def _ended(row: ResultRow) -> bool:
@@ -100,23 +121,24 @@ def _ended(row: ResultRow) -> bool:
 
 
 def _from_row(task: str, row: ResultRow) -> TaskView:
-    ended = _ended(row)
+    # By position: this runs once a task, and an execution may have 20,000.
+    retry_at_us = row.retry_at_us
     return TaskView(
-        task=task,
-        item=row.item,
-        status=row.status if ended else TaskStatus.WAITING,
-        attempt=row.attempt,
-        try_=row.try_,
-        iteration=row.iteration,
-        output=row.output,
-        blob=row.blob,
-        error=row.error,
-        worker=row.worker,
-        started_us=row.started_us,
-        finished_us=row.finished_us,
-        run_id=row.run_id,
-        chunks=row.chunks,
-        waiting="" if row.retry_at_us is None else f"retry at {rfc3339(row.retry_at_us)}",
+        task,
+        row.item,
+        row.status if retry_at_us is None else TaskStatus.WAITING,
+        row.attempt,
+        row.try_,
+        row.iteration,
+        row.output,
+        row.blob,
+        row.error,
+        row.worker,
+        row.started_us,
+        row.finished_us,
+        row.run_id,
+        row.chunks,
+        "" if retry_at_us is None else f"retry at {rfc3339(retry_at_us)}",
     )
 
 

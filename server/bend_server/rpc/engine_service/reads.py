@@ -1,8 +1,10 @@
 """Reads: committed rows from SQL at any replica, with the owner's overlay where it is here."""
 
+import asyncio
 from typing import Any
 
 from bend.v1 import engine_service_pb2 as pb
+from bend.v1 import execution_pb2
 from bend_server.core.errors import InvalidInput, NotFound
 from bend_server.core.model import EXECUTION_TERMINAL, ExecutionStatus
 from bend_server.ports.engine import TaskOverlay
@@ -12,6 +14,7 @@ from bend_server.rpc.engine_service.call import Call, call_of, wait_seconds
 from bend_server.rpc.rooms import OUTPUT_BYTES_MAX, Rooms
 
 TASKS_SHOWN_MAX = 1000
+SLICE = 1000
 ACTIVE = tuple(int(status) for status in ExecutionStatus if status not in EXECUTION_TERMINAL)
 
 
@@ -43,6 +46,16 @@ async def with_outputs(
     return shown
 
 
+async def task_messages(tasks: list[views.TaskView]) -> list[execution_pb2.TaskRun]:
+    """Return tasks as messages, in slices: the loop also serves others."""
+    made: list[execution_pb2.TaskRun] = []
+    for first in range(0, len(tasks), SLICE):
+        if first:
+            await asyncio.sleep(0)
+        made += [messages.task_message(task) for task in tasks[first : first + SLICE]]
+    return made
+
+
 class ReadRpcs:
     """GetExecution, ListExecutions, ListActiveExecutions, WaitExecution, ListTaskRuns."""
 
@@ -72,7 +85,7 @@ class ReadRpcs:
             return pb.GetExecutionResponse(body=rest_json.body(shown))
         return pb.GetExecutionResponse(
             execution=messages.execution_message(summary, now_us, parent=parent, waiting=waiting),
-            tasks=[messages.task_message(task) for task in tasks or ()],
+            tasks=await task_messages(tasks or []),
         )
 
     async def _parent(self, summary: ExecutionSummary) -> str:
@@ -190,6 +203,4 @@ class ReadRpcs:
             return pb.ListTaskRunsResponse(
                 body=rest_json.body({"tasks": shown, "next_page_token": token})
             )
-        return pb.ListTaskRunsResponse(
-            tasks=[messages.task_message(task) for task in tasks], next_page_token=token
-        )
+        return pb.ListTaskRunsResponse(tasks=await task_messages(tasks), next_page_token=token)

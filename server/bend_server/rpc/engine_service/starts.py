@@ -14,7 +14,11 @@ from bend_server.ports.engine import Ended, StartCommand, StartOutcome
 from bend_server.ports.store import ExecutionSummary
 from bend_server.rpc import errors, messages, rest_json, start_requests
 from bend_server.rpc.engine_service.call import Call, call_of, wait_seconds
-from bend_server.rpc.engine_service.reads import execution_tasks, with_outputs
+from bend_server.rpc.engine_service.reads import (
+    execution_tasks,
+    task_messages,
+    with_outputs,
+)
 from bend_server.rpc.rooms import Rooms
 
 RESOLVE_TRIES = 3
@@ -203,7 +207,7 @@ class StartRpcs:
             )
         return pb.RunWorkflowResponse(
             execution=messages.execution_message(summary, now_us),
-            tasks=[messages.task_message(task) for task in tasks],
+            tasks=await task_messages(tasks),
         )
 
     async def _begun(
