@@ -173,7 +173,7 @@ def test_watch_in_a_pipe_is_a_line_per_change(engine: FakeEngine, bend: CommandL
         "a running",
         'a partial #1: {"page":1}',
         "a log: half way",
-        "a completed (attempt 2) in 0 ms - 1 partial outputs",
+        "a completed (attempt 2) in 0 ms - 1 partial output",
         "b skipped",
         "flow-1 completed",
     ]
@@ -197,6 +197,18 @@ def test_watch_json_is_a_line_per_event(engine: FakeEngine, bend: CommandLine) -
     assert [one["terminal"] for one in events] == [False] * 6 + [True]
     assert events[2]["data"] == {"page": 1}
     assert {one["execution_id"] for one in events} == {"flow-1"}
+
+
+def test_a_payload_over_several_lines_is_one_line_of_output(
+    engine: FakeEngine, bend: CommandLine
+) -> None:
+    script(engine, execution())
+    story = whole_story()
+    story[2].event.data = b'{\n  "page":\r\n 1}'
+    engine.script["WatchExecution"] = [story]
+    done = bend("run", "flow", "--watch", "--json")
+    assert len(done.lines) == len(story)
+    assert orjson.loads(done.lines[2])["data"] == {"page": 1}
 
 
 def test_a_wrong_document_names_file_line_and_column(

@@ -24,7 +24,12 @@ def parsed(data: bytes) -> Any:
 
 
 def fragment(data: bytes) -> Any:
-    """Return a payload for embedding into a JSON document as it is; empty is null."""
+    """Return a payload for embedding into a JSON document as it is; empty is null.
+
+    Payloads are kept as they came: line breaks between tokens would break a document per line.
+    """
+    if b"\n" in data or b"\r" in data:
+        data = data.replace(b"\r", b" ").replace(b"\n", b" ")
     return orjson.Fragment(data) if data else None
 
 

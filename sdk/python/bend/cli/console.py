@@ -87,6 +87,11 @@ def print_table(columns: Iterable[str], rows: Iterable[Iterable[str]], *, empty:
         click.echo(text.rstrip())
 
 
+def counted(count: int, noun: str) -> str:
+    """Return `1 task`, `2 tasks`."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def age(when: datetime | None) -> str:
     """Return how long ago something was: `4s`, `12m`, `3h`, `5d`."""
     if when is None:

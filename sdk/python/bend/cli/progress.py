@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import click
 
-from bend.cli.console import COLOURS, compact, took
+from bend.cli.console import COLOURS, compact, counted, took
 
 if TYPE_CHECKING:
     from bend.models import Execution, WatchEvent
@@ -80,7 +80,7 @@ class TaskLine:
         if event.status in ENDED:
             self.ended = event.time
             if event.status == "COMPLETED":
-                self.text = f"{self.partials} partial outputs" if self.partials else ""
+                self.text = counted(self.partials, "partial output") if self.partials else ""
         elif event.status in ("RUNNING", "SCHEDULED"):
             self.began = self.began or event.time
             self.ended = None
@@ -275,7 +275,7 @@ class PlainProgress:
     def begin(self, execution: "Execution") -> None:
         """Name the execution."""
         self.board.begin(execution)
-        self._say(None, execution.execution_id, f"{len(execution.tasks)} tasks")
+        self._say(None, execution.execution_id, counted(len(self.board.lines), "task"))
 
     def apply(self, event: "WatchEvent") -> None:
         """Print a line when something changed."""
