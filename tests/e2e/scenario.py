@@ -1,0 +1,198 @@
+"""The load that the kill tests run: chains whose every step is in the component's journal."""
+
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import grpc
+import orjson
+
+from bend.v1 import engine_service_pb2 as engine
+from bend.v1 import engine_service_pb2_grpc
+from bend_server.bench.mesh import Mesh
+from tests.kit import journal
+
+LENGTH = 5
+EXECUTIONS = 2400
+BATCH = 200
+END_S_MAX = 100.0
+COMPLETED_EXECUTION = 4
+COMPLETED_TASK = 5
+
+
+def document() -> bytes:
+    """Return the workflow: a chain of LENGTH steps, each taking 0 to 40 ms."""
+    tasks = []
+    for i in range(1, LENGTH + 1):
+        source = "{{input.value}}" if i == 1 else f"{{{{s{i - 1}.value}}}}"
+        tasks.append(
+            {
+                "id": f"s{i}",
+                "type": "journal.step",
+                "value": source,
+                "wait_ms": f"{{{{(input.value * 7 + {i * 11}) % 40}}}}",
+            }
+        )
+    return orjson.dumps({"name": "kill_chain", "tasks": tasks})
+
+
+class Worker:
+    """The journal component as a process; may be killed and started again."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        self.file = mesh.home / "journal.txt"
+        certs = mesh.home / "certs"
+        mesh.bend("components", "cert", "journal")
+        self._env = {k: v for k, v in os.environ.items() if not k.startswith("BEND_")} | {
+            "BEND_HOME": str(mesh.home),
+            "BEND_CERT_FILE": str(certs / "component-journal.pem"),
+            "BEND_KEY_FILE": str(certs / "component-journal.key"),
+            journal.JOURNAL_VARIABLE: str(self.file),
+        }
+        self._log = (mesh.home / "logs" / "journal-worker.log").open("ab")
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the process."""
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.kit.journal"],
+            env=self._env,
+            stdout=self._log,
+            stderr=self._log,
+        )
+
+    def kill(self) -> None:
+        """End the process with SIGKILL."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGKILL)
+            self._process.wait(10)
+            self._process = None
+
+
+class Caller:
+    """Starts executions through the gateway and does not give up: the same request ids again."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        certs = mesh.home / "certs"
+        credentials = grpc.ssl_channel_credentials(
+            (certs / "ca.pem").read_bytes(),
+            (certs / "user-dev.key").read_bytes(),
+            (certs / "user-dev.pem").read_bytes(),
+        )
+        url = str(mesh.status()["urls"]["https"]).removeprefix("https://")
+        options = [
+            ("grpc.ssl_target_name_override", "localhost"),
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.max_reconnect_backoff_ms", 500),
+        ]
+        self._channel = grpc.secure_channel(url, credentials, options)
+        self._stub = engine_service_pb2_grpc.EngineServiceStub(self._channel)
+
+    def persist(self, method: str, request: Any) -> Any:
+        """Call until it is answered."""
+        deadline = time.monotonic() + END_S_MAX
+        while True:
+            try:
+                return getattr(self._stub, method)(request, timeout=10)
+            except grpc.RpcError as error:
+                # Only what a kill explains is tried again.
+                if error.code() not in (
+                    grpc.StatusCode.UNAVAILABLE,
+                    grpc.StatusCode.DEADLINE_EXCEEDED,
+                    grpc.StatusCode.ABORTED,
+                    grpc.StatusCode.FAILED_PRECONDITION,
+                ):
+                    raise
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
+
+    def deploy(self) -> None:
+        """Store the workflow; waits until the component has registered itself."""
+        request = engine.UpdateWorkflowRequest(name="kill_chain")
+        request.document.content_type = "application/json"
+        request.document.data = document()
+        self.persist("UpdateWorkflow", request)
+
+    def start(self, first: int, count: int) -> dict[str, int]:
+        """Start executions with values first to first + count - 1; return value by id."""
+        starts = [
+            engine.StartRequest(
+                workflow="kill_chain",
+                parameters=b'{"value":%d}' % value,
+                request_id=f"kill-{value}",
+            )
+            for value in range(first, first + count)
+        ]
+        ids: dict[str, int] = {}
+        waiting = {start.request_id: start for start in starts}
+        while waiting:
+            page = list(waiting.values())
+            answer = self.persist("StartExecutions", engine.StartExecutionsRequest(starts=page))
+            for start, outcome in zip(page, answer.outcomes, strict=True):
+                if outcome.code == 0:
+                    ids[outcome.execution_id] = int(start.request_id.removeprefix("kill-"))
+                    del waiting[start.request_id]
+        return ids
+
+
+class Verdict(NamedTuple):
+    """What the comparison of SQL with the journal found."""
+
+    unfinished: int
+    wrong: int
+    lost: int
+    doubled: int
+    redone: int
+
+
+def unfinished(database: Path) -> int:
+    """Return how many executions SQL has as not completed."""
+    with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
+        (count,) = connection.execute(
+            "SELECT count(*) FROM execution WHERE status != ?", (COMPLETED_EXECUTION,)
+        ).fetchone()
+    return int(count)
+
+
+def judge(database: Path, ids: dict[str, int], journal_file: Path) -> Verdict:
+    """Compare SQL's rows with the journal and with the only right outputs."""
+    done = journal.read(journal_file)
+    with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
+        executions = connection.execute(
+            "SELECT id, public_id, status, output FROM execution"
+        ).fetchall()
+        results = connection.execute(
+            "SELECT execution, task, output FROM task_result WHERE status = ?", (COMPLETED_TASK,)
+        ).fetchall()
+    by_id = {row[0]: row[1] for row in executions}
+    wrong = sum(
+        1
+        for _, public, status, output in executions
+        if status != COMPLETED_EXECUTION
+        or orjson.loads(output) != {f"s{LENGTH}": {"value": ids[public] + LENGTH}}
+    )
+    rows = Counter((by_id[execution], task) for execution, task, _ in results)
+    doubled = sum(count - 1 for count in rows.values())
+    lost = sum(
+        1
+        for execution, task in rows
+        if not done[journal.Entry(execution, f"s{task + 1}", ids[execution] + task)]
+    )
+    missing = len(ids) * LENGTH - len(rows) + len(set(ids) - set(by_id.values()))
+    redone = sum(done.values()) - len(done)
+    return Verdict(unfinished(database), wrong, lost + missing, doubled, redone)
+
+
+def seeded(name: str) -> random.Random:
+    """Return a seeded source for a test's random points; the seed is printed."""
+    seed = int(os.environ.get("BEND_TEST_SEED", random.SystemRandom().randrange(1 << 32)))
+    print(f"{name}: seed {seed}")
+    return random.Random(seed)
