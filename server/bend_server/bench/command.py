@@ -1,21 +1,24 @@
 """`bend bench`: run jobs and print rows."""
 
-import asyncio
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
-from bend_server.bench import figures
-from bend_server.bench.jobs import JOBS, Sizes
-from bend_server.bench.lock import heavy
-from bend_server.bench.mesh import Mesh, MeshError, fresh_mesh
-from bend_server.bench.rows import Report
+if TYPE_CHECKING:
+    from bend_server.bench.jobs import Sizes
+    from bend_server.bench.mesh import Mesh
+    from bend_server.bench.rows import Report
 
-ALL = (*JOBS, "figures")
+ALL = ("j1", "j2", "j3", "j4", "figures")
 
 
-async def measure(mesh: Mesh, report: Report, wanted: list[str], sizes: Sizes) -> None:
+async def measure(mesh: "Mesh", report: "Report", wanted: list[str], sizes: "Sizes") -> None:
     """Run the wanted jobs one after another; figures come last, they restart the mesh."""
+    # Every `bend` command loads this module; what only a benchmark needs waits until it runs.
+    from bend_server.bench import figures
+    from bend_server.bench.jobs import JOBS
+
     for name, job in JOBS.items():
         if name in wanted:
             await job(mesh, report, sizes)
@@ -32,6 +35,13 @@ async def measure(mesh: Mesh, report: Report, wanted: list[str], sizes: Sizes) -
 @click.option("--quick", is_flag=True, help="Small sizes, about a minute.")
 def bench(jobs: str, in_flight: int, database: str | None, as_json: bool, quick: bool) -> None:
     """Measure a fresh mesh of the shipped binaries; every output is checked."""
+    import asyncio
+
+    from bend_server.bench.jobs import Sizes
+    from bend_server.bench.lock import heavy
+    from bend_server.bench.mesh import MeshError, fresh_mesh
+    from bend_server.bench.rows import Report
+
     wanted = [name.strip() for name in jobs.split(",") if name.strip()]
     unknown = [name for name in wanted if name not in ALL]
     if unknown:

@@ -5,8 +5,9 @@ import click
 
 def commands() -> list[click.Command]:
     """Return the commands. Their modules import what is heavy when a command runs."""
+    from bend_server.bench.command import bench
     from bend_server.cli.certificates import components, token
     from bend_server.cli.mesh import down, logs, status, up
     from bend_server.cli.validate import validate
 
-    return [up, down, status, logs, token, components, validate]
+    return [up, down, status, logs, token, components, validate, bench]
