@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError
 from bend.internal.v1 import frames_pb2
 from bend_server.core import limits
 from bend_server.core.effects import Ready
+from bend_server.core.errors import DependencyDown, LeaseLost
 from bend_server.core.model import Failure, TaskStatus
 from bend_server.engine.adoption import Adoption
 from bend_server.engine.commits import Commits
@@ -123,6 +124,10 @@ class Recovery:
                 if everything:
                     self._all.set()
                 await asyncio.sleep(self._options.retry_s * 10)
+            except (DependencyDown, LeaseLost):
+                # The commit that was waited for did not happen: memory is dropped, and taking the
+                # partitions again looks for everything.
+                log.warning("resync_was_overtaken")
 
     async def resync(self, *, everything: bool) -> None:
         """Hand out again what neither stream holds. Raises QueueDown."""
@@ -159,6 +164,8 @@ class Recovery:
                 await self._commits.after()
         except QueueDown:
             held = True
+        except (DependencyDown, LeaseLost):
+            return  # memory is dropped, and this frame with it
         if handout.revoked or not handout.open:
             return
         if not held and handout.sequence:

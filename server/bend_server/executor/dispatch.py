@@ -125,6 +125,7 @@ class Dispatch:
             group.ask()
             return
         if not fresh:
+            # The delivery used up demand without bringing work: ask again, or the pull dries up.
             group.ask()
             return
         group.saw_frame(len(fresh))

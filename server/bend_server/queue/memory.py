@@ -62,6 +62,7 @@ class MemoryConsumer:
     def take(self, delivery: Delivery) -> None:
         """Receive a message from the broker."""
         if self._closed or not self._queue.connected:
+            self.wanted += 1  # lost on the way: the pull still stands
             return
         self._buffer.append(delivery)
         if self._waiter is not None and not self._waiter.done():

@@ -1,0 +1,134 @@
+"""What really happened, written down outside of the system under test, and compared with SQL."""
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from bend.internal.v1 import frames_pb2
+from bend_server.core.ids import partition_of
+from bend_server.core.machine import fold
+from bend_server.core.model import ITEM_NONE, ResultRow, TaskStatus
+from bend_server.ports.store import Batch, Lease
+from bend_server.storage.memory import MemoryDatabase, Record
+from tests.simulation.workloads import PLANS
+
+
+class Violation(Exception):
+    """The system broke a promise."""
+
+
+class Entry(NamedTuple):
+    """One hand-over that the component took, and what it answered: an output or a reason."""
+
+    execution: str
+    task: str
+    attempt: int
+    output: bytes | None
+    reason: str
+
+
+def _key(result: frames_pb2.QueuedResult) -> tuple[int, int, int, int]:
+    return result.execution, result.task, result.item, getattr(result, "try")
+
+
+def _results(data: bytes) -> Iterable[frames_pb2.QueuedResult]:
+    return frames_pb2.ResultFrame.FromString(data).results
+
+
+class Journal:
+    """The component's journal and the observers of SQL and of the queue."""
+
+    def __init__(self, database: MemoryDatabase) -> None:
+        self._database = database
+        self.entries: dict[int, Entry] = {}
+        self.taken: Counter[tuple[str, str, int]] = Counter()
+        self.started: dict[str, int] = {}
+        self.commits = 0
+
+    def took(self, execution: str, task: str, attempt: int) -> None:
+        """Note a hand-over."""
+        self.taken[execution, task, attempt] += 1
+
+    def answered(self, run_id: int, entry: Entry) -> None:
+        """Note an answer, before it is sent."""
+        self.entries[run_id] = entry
+
+    def accepted(self, request: str, execution: int) -> None:
+        """Note that a start was answered. The same request always stands for one execution."""
+        known = self.started.setdefault(request, execution)
+        if known != execution:
+            raise Violation(f"request {request} started {known} and {execution}")
+
+    def committed(self, lease: Lease, batch: Batch) -> None:
+        """Observe a commit at the moment when it was applied: only the owner may write."""
+        self.commits += 1
+        executions = {start.id for start in batch.starts}
+        executions.update(row.execution for row in batch.results)
+        executions.update(row.execution for row in batch.events)
+        executions.update(row.execution for row in batch.finishes)
+        for execution in executions:
+            owner = self._database.owners[partition_of(execution)]
+            if owner != lease.id:
+                raise Violation(
+                    f"engine {lease.engine} (lease {lease.id}) wrote rows of {execution}, "
+                    f"whose partition belongs to lease {owner}"
+                )
+
+    def acked(self, data: bytes, others: Iterable[bytes]) -> None:
+        """Observe the ack of a result frame: all of it must be in SQL, or no longer matter.
+
+        Args:
+            others: what else the stream holds: a result that reached an engine which does not own
+                it is published again to the owner's lane, and may be acked then.
+        """
+        frame = frames_pb2.ResultFrame.FromString(data)
+        for result in frame.results:
+            record = self._database.executions.get(result.execution)
+            if record is None or record.finish is not None:
+                continue
+            tries = [row.try_ for row in record.results.values() if row.task == result.task]
+            if getattr(result, "try") <= max(tries, default=0):
+                continue
+            if not any(_key(result) in map(_key, _results(other)) for other in others):
+                raise Violation(
+                    f"the result of task {result.task} try {getattr(result, 'try')} of "
+                    f"{record.start.public_id} was acked before it was committed"
+                )
+
+    def check(self) -> None:
+        """Compare SQL with what happened, when all has come to rest."""
+        for request, execution in self.started.items():
+            if execution not in self._database.executions:
+                raise Violation(f"execution {execution} of {request} was answered and is lost")
+        for record in self._database.executions.values():
+            self._check_execution(record)
+
+    def _check_execution(self, record: Record) -> None:
+        public_id = record.start.public_id
+        plan = PLANS[record.start.workflow]
+        if record.finish is None:
+            raise Violation(f"{public_id} has not ended")
+        stored = record.stored()
+        state = fold(plan, stored.start, stored.results, stored.events, stored.finish)
+        if state.status != record.status or not state.terminal:
+            raise Violation(f"{public_id}: status {record.status}, its rows say {state.status}")
+        open_tasks = [task.id for task in plan.tasks if not state.task_terminal(task.index)]
+        if open_tasks:
+            raise Violation(f"{public_id} has ended with open tasks: {open_tasks}")
+        for row in stored.results:
+            if row.item != ITEM_NONE or row.worker == "":
+                continue
+            self._check_row(public_id, plan.tasks[row.task].id, row)
+
+    def _check_row(self, public_id: str, task: str, row: ResultRow) -> None:
+        if row.status != TaskStatus.COMPLETED:
+            return
+        entry = self.entries.get(row.run_id)
+        if entry is None or entry.output != row.output:
+            raise Violation(f"{public_id}/{task}: SQL has an output that no component gave")
+        if (entry.execution, entry.task, entry.attempt) != (public_id, task, row.attempt):
+            raise Violation(f"{public_id}/{task}: SQL has the output of {entry}")
+
+    def repeats(self) -> int:
+        """Return how many hand-overs repeated an attempt."""
+        return sum(count - 1 for count in self.taken.values())

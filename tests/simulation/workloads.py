@@ -1,0 +1,146 @@
+"""What the simulated mesh has to do: small workflows, and answers that follow from the seed."""
+
+from collections.abc import Mapping
+from random import Random
+from typing import NamedTuple
+
+import orjson
+
+from bend_server.core.errors import NotFound
+from bend_server.core.model import RunIf
+from bend_server.core.plan import Plan, Rendered, RetryPolicy, Scope
+from bend_server.ports.store import WorkflowSummary
+from tests.kit.plans import Task, make_plan
+
+COMPONENT = "sim.work"
+VERSION = "1.0.0"
+NAMESPACE = "default"
+TIMEOUT_US = 20_000_000
+
+
+class Answer(NamedTuple):
+    """What the component does with one attempt.
+
+    `kind`: complete, retryable, terminal, or hang (never answers). `after_s`: how long it takes.
+    """
+
+    kind: str
+    after_s: float
+
+
+class Temper:
+    """How reliable the component is in one seed."""
+
+    def __init__(self, seed: int, chance: Random) -> None:
+        self._seed = seed
+        self._failing = chance.choice((0.0, 0.1, 0.3))
+        self._terminal = chance.choice((0.0, 0.02))
+        self._hanging = chance.choice((0.0, 0.0, 0.02))
+        self._slow = chance.choice((0.0, 0.1))
+
+    def answer(self, execution: str, task: str, attempt: int) -> Answer:
+        """Return the answer to an attempt: always the same one, whoever runs it."""
+        chance = Random(f"{self._seed}/{execution}/{task}/{attempt}")
+        dice = chance.random()
+        after_s = (
+            chance.uniform(2.0, 12.0) if chance.random() < self._slow else chance.random() / 50
+        )
+        for kind, share in (
+            ("terminal", self._terminal),
+            ("hang", self._hanging),
+            ("retryable", self._failing),
+        ):
+            if dice < share:
+                return Answer(kind, after_s)
+            dice -= share
+        return Answer("complete", after_s)
+
+
+def _render(dependencies: tuple[int, ...]) -> "_Render":
+    return _Render(dependencies)
+
+
+class _Render:
+    """An input that holds the outputs of the dependencies, so that data flows, too."""
+
+    def __init__(self, dependencies: tuple[int, ...]) -> None:
+        self._dependencies = dependencies
+
+    def __call__(self, scope: Scope) -> Rendered:
+        parts = [scope.output(task) for task in self._dependencies]
+        joined = b",".join(part for part in parts if part is not None)
+        return Rendered(b'{"from":[' + joined + b'],"given":' + scope.input + b"}")
+
+
+def _task(name: str, *after: str, run_if: RunIf = RunIf.SUCCESS, allowed: bool = False) -> Task:
+    return Task(
+        id=name,
+        after=after,
+        run_if=run_if,
+        allow_failure=allowed,
+        component=COMPONENT,
+        retry=RetryPolicy(attempts_max=3, initial_us=500_000, max_us=4_000_000),
+        timeout_us=TIMEOUT_US,
+    )
+
+
+SHAPES: Mapping[str, list[Task]] = {
+    "single": [_task("a")],
+    "chain": [_task("a"), _task("b", "a"), _task("c", "b"), _task("d", "c"), _task("e", "d")],
+    "fan": [*(_task(f"f{i}") for i in range(6)), _task("join", *(f"f{i}" for i in range(6)))],
+    "diamond": [_task("a"), _task("b", "a"), _task("c", "a", allowed=True), _task("d", "b", "c")],
+    "careful": [
+        _task("a"),
+        _task("b", "a"),
+        _task("alarm", "a", "b", run_if=RunIf.FAILURE),
+        _task("clean", "b", run_if=RunIf.ALWAYS),
+    ],
+}
+
+
+def _compile(name: str, tasks: list[Task]) -> Plan:
+    index = {task.id: place for place, task in enumerate(tasks)}
+    for task in tasks:
+        task.render = _render(tuple(index[other] for other in task.after))
+    return make_plan(tasks, workflow=name, timeout_us=3_600_000_000)
+
+
+PLANS: Mapping[str, Plan] = {name: _compile(name, tasks) for name, tasks in SHAPES.items()}
+
+
+class SimPlans:
+    """`ports.plans.PlanSource` over the shapes."""
+
+    def known(self, namespace: str, workflow: str, revision: int) -> Plan | None:
+        """See ports.plans.PlanSource."""
+        return PLANS.get(workflow)
+
+    async def plan(self, namespace: str, workflow: str, revision: int) -> Plan:
+        """See ports.plans.PlanSource."""
+        try:
+            return PLANS[workflow]
+        except KeyError:
+            raise NotFound(f"no workflow {workflow}", reason="WORKFLOW_NOT_FOUND") from None
+
+
+def summaries() -> dict[tuple[str, str], WorkflowSummary]:
+    """Return the workflows' rows."""
+    return {
+        (NAMESPACE, name): WorkflowSummary(
+            name=name,
+            namespace=NAMESPACE,
+            revision=1,
+            description="",
+            labels=b"{}",
+            archived=False,
+            task_count=len(plan.tasks),
+            created_us=0,
+            updated_us=0,
+        )
+        for name, plan in PLANS.items()
+    }
+
+
+def output_of(execution: str, task: str, attempt: int, run_id: int) -> bytes:
+    """Return the output that a hand-over gives; the hand-over is in it, to tell repeats apart."""
+    return orjson.dumps({"of": f"{execution}/{task}/{attempt}", "run": str(run_id)})
