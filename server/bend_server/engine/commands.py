@@ -76,12 +76,12 @@ class Commands:
     async def open(self, slot: int) -> None:
         """Listen on the subjects of a slot."""
         queue = self._queue
-        self._subscriptions = [
-            await queue.serve(f"engine.open.{slot}", self._answer_open),
-            await queue.serve(f"engine.command.{slot}", self._answer_command),
-            await queue.subscribe(f"engine.started.{slot}", self._hear_started),
-            await queue.subscribe(f"engine.finished.{slot}", self._hear_finished),
-        ]
+        opened = self._subscriptions = []
+        # One by one, so that `close` finds what a failure half-way left open.
+        opened.append(await queue.serve(f"engine.open.{slot}", self._answer_open))
+        opened.append(await queue.serve(f"engine.command.{slot}", self._answer_command))
+        opened.append(await queue.subscribe(f"engine.started.{slot}", self._hear_started))
+        opened.append(await queue.subscribe(f"engine.finished.{slot}", self._hear_finished))
 
     async def close(self) -> None:
         """Stop listening."""

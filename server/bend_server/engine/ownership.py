@@ -60,6 +60,7 @@ class Ownership:
         self._slots: dict[int, None] = {}
         self._engines = 1
         self._steady = 0
+        self._slot_open = False
         self.recovered = asyncio.Event()
         self.recover: Callable[[list[int]], Awaitable[None]]
         self.fetch: Callable[[list[int]], Awaitable[None]]
@@ -132,17 +133,21 @@ class Ownership:
         options = self._options
         lease = live.lease
         if lease is None:
+            self._slot_open = False
             await self.close_slot()
             lease = await self._store.acquire_lease(
                 options.name, options.slots, options.lease_ttl_us
             )
             live.lease = lease
+        else:
+            live.lease = lease = await self._store.renew_lease(lease, options.lease_ttl_us)
+        if not self._slot_open:
+            await self.close_slot()  # what a tenure that broke off here may have left
             # On SQLite a lease owns every partition from the beginning.
             rows = await self._store.partitions()
             live.claim([row.partition for row in rows if row.lease == lease.id])
             await self.open_slot(lease.slot)
-        else:
-            live.lease = lease = await self._store.renew_lease(lease, options.lease_ttl_us)
+            self._slot_open = True
         if live.claimed:
             await self._use(sorted(live.claimed))
         while True:
