@@ -20,9 +20,8 @@ from bend_server.rpc.chunk_tails import ChunkTails
 from bend_server.rpc.connect import executor_service
 from bend_server.rpc.engine_service import Rooms, engine_service
 from bend_server.rpc.parameters import Schemas
-from bend_server.rpc.registrars import remote_registrar
+from bend_server.rpc.registrar import RegistryClient
 from bend_server.rpc.registry_service import registry_service
-from bend_server.rpc.server import TlsFiles
 from bend_server.storage.memory import MemoryDatabase
 from bend_server.storage.stores import memory_stores
 from tests.engine.house import MemoryBlobs, SeededChance
@@ -95,17 +94,21 @@ async def one_process(authority: TestAuthority) -> AsyncIterator[Road]:
         schemas=Schemas(),
     )
     folder = authority.folder
-    tls = TlsFiles(folder / "executor.pem", folder / "executor.key", authority.ca)
     options = ExecutorOptions(name="x1", resume_key=os.urandom(32))
-    async with (
-        serving(authority, [engine_service(rooms), registry_service(registry)]) as server,
-        remote_registrar(f"127.0.0.1:{server.port}", tls) as registrar,
-    ):
+    async with serving(authority, [engine_service(rooms), registry_service(registry)]) as server:
+        registrar = RegistryClient(
+            f"127.0.0.1:{server.port}",
+            server_name="localhost",
+            certificate=folder / "executor.pem",
+            key=folder / "executor.key",
+            roots=authority.ca,
+        )
         executor = ExecutorRoom(queues[1], blobs, clock, chance, registrar, NoSecrets(), options)
         await executor.start()
         async with serving(authority, [executor_service(executor)], role="executor") as door:
             yield Road(authority, server.port, door.port)
         await executor.stop()
+        await registrar.close()
     await registry.stop()
     await engine.stop()
     for queue in queues:

@@ -6,9 +6,8 @@ from bend.v1 import component_pb2, registry_service_pb2_grpc
 from bend.v1 import registry_service_pb2 as pb
 from bend_server.core.errors import InvalidInput, NotPermitted
 from bend_server.ports.store import ComponentRow
-from bend_server.registry import LiveInstance, Registry
+from bend_server.registry import Contract, LiveInstance, Registry
 from bend_server.rpc import identity, paging
-from bend_server.rpc.registrars import contract_of
 from bend_server.rpc.server import Service, service
 from bend_server.rpc.times import stamp
 
@@ -91,6 +90,19 @@ class RegistryService(registry_service_pb2_grpc.RegistryServiceServicer):
                 _instance(entry) for entry in self._registry.instances(namespace, request.name)
             ]
         )
+
+
+def contract_of(message: component_pb2.ComponentContract) -> Contract:
+    """Return what a message promises; labels belong to the instance and are left out."""
+    return Contract(
+        name=message.name,
+        version=message.version,
+        description=message.description,
+        input_schema=message.input_schema,
+        output_schema=message.output_schema,
+        long_running=message.long_running,
+        heartbeats=message.heartbeats,
+    )
 
 
 def _component(row: ComponentRow, versions: int, counts: dict[str, int]) -> component_pb2.Component:
