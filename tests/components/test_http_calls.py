@@ -10,7 +10,7 @@ import pytest
 
 from bend import Context, RetryableError, TerminalError
 from bend_executors.http import HttpComponent
-from bend_executors.http.component import retry_after_s
+from bend_executors.http.component import retry_after_s, seconds, shown
 
 Reply = tuple[int, dict[str, str], bytes]
 Handler = Callable[[str, str, dict[str, str], bytes], Reply]
@@ -179,3 +179,50 @@ def test_a_broken_json_body_says_so() -> None:
     with pytest.raises(TerminalError) as caught:
         call(lambda *_: (200, {"content-type": "application/json"}, b'{"a":'))
     assert caught.value.reason == "INVALID_RESPONSE"
+
+
+def test_long_numbers_keep_their_digits() -> None:
+    body = b'{"id": 12345678901234567890123, "n": 1}'
+    got = call(lambda *_: (200, {"content-type": "application/json"}, body))
+    assert orjson.dumps(got) == body
+
+
+def test_errors_hide_what_may_be_secret() -> None:
+    component = HttpComponent("")
+    with pytest.raises(TerminalError) as caught:
+        asyncio.run(component.request(context(), "ftp://ada:hunter2@x.example/p?token=hunter3#f"))
+    assert "hunter" not in str(caught.value)
+    assert shown("https://ada:pw@[::1]:8/a/b@c?k=v") == "https://[::1]:8/a/b@c"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [(3, 3.0), ("500ms", 0.5), ("5s", 5.0), ("1.5m", 90.0), ("7", 7.0)]
+)
+def test_a_connect_timeout_is_a_number_or_a_duration(text: Any, expected: float) -> None:
+    assert seconds(text) == expected
+
+
+@pytest.mark.parametrize("text", ["soon", "-1", "", 0, -1, float("nan"), float("inf")])
+def test_a_wrong_connect_timeout_says_so(text: Any) -> None:
+    with pytest.raises(TerminalError) as caught:
+        seconds(text)
+    assert caught.value.reason == "INVALID_INPUT"
+
+
+def test_a_redirect_leaves_credentials_behind() -> None:
+    """A service that redirects to another host must not get the first one's token."""
+    seen: list[dict[str, str]] = []
+
+    def handler(method: str, path: str, headers: dict[str, str], body: bytes) -> Reply:
+        seen.append(headers)
+        if path == "/first":
+            port = headers["host"].rpartition(":")[2]
+            return 302, {"location": f"http://localhost:{port}/second"}, b""
+        return json_reply({"ok": True})
+
+    got = call(
+        handler, "/first", "127.0.0.0/8,localhost", headers={"authorization": "Bearer secret"}
+    )
+    assert got == {"ok": True}
+    assert seen[0]["authorization"] == "Bearer secret"
+    assert "authorization" not in seen[1]

@@ -5,10 +5,17 @@ import ipaddress
 import socket
 from typing import Any
 
+import httpcore
 import pytest
 
 from bend import TerminalError
-from bend_executors.http.guard import Allowance, checked_address, embedded, is_public
+from bend_executors.http.guard import (
+    Allowance,
+    GuardedBackend,
+    checked_addresses,
+    embedded,
+    is_public,
+)
 
 REFUSED = [
     "127.0.0.1",
@@ -31,6 +38,11 @@ REFUSED = [
     "2002:7f00:1::",
     "64:ff9b::7f00:1",
     "2001:0:4136:e378:8000:63bf:80ff:fffe",
+    "fec0::1",
+    "::7f00:1",
+    "168.63.129.16",
+    "::ffff:168.63.129.16",
+    "fd00:ec2::254",
 ]
 ODD_NOTATIONS = ["0x7f000001", "2130706433", "127.1", "0177.0.0.1", "localhost", "[::1]"]
 
@@ -52,7 +64,7 @@ def test_the_ipv4_address_inside_an_ipv6_one_is_judged() -> None:
 @pytest.mark.parametrize("host", ODD_NOTATIONS)
 def test_odd_notations_are_resolved_before_they_are_judged(host: str) -> None:
     with pytest.raises(TerminalError) as caught:
-        asyncio.run(checked_address(host.strip("[]"), 80, Allowance([])))
+        asyncio.run(checked_addresses(host.strip("[]"), 80, Allowance([])))
     assert caught.value.reason == "ADDRESS_REFUSED"
 
 
@@ -66,9 +78,9 @@ def answer(*addresses: str) -> Any:
 
 
 def test_a_name_with_a_public_and_a_private_address_is_refused() -> None:
-    async def resolve() -> str:
+    async def resolve() -> list[str]:
         asyncio.get_running_loop().getaddrinfo = answer("1.1.1.1", "10.0.0.9")  # type: ignore[method-assign]
-        return await checked_address("rebind.example", 80, Allowance([]))
+        return await checked_addresses("rebind.example", 80, Allowance([]))
 
     with pytest.raises(TerminalError, match=r"10\.0\.0\.9"):
         asyncio.run(resolve())
@@ -77,11 +89,52 @@ def test_a_name_with_a_public_and_a_private_address_is_refused() -> None:
 def test_allowed_networks_and_hosts_are_open() -> None:
     allowance = Allowance.from_text("10.0.0.0/8, Billing.Internal., fd00::/8")
 
-    async def resolve(host: str, address: str) -> str:
+    async def resolve(host: str, address: str) -> list[str]:
         asyncio.get_running_loop().getaddrinfo = answer(address)  # type: ignore[method-assign]
-        return await checked_address(host, 80, allowance)
+        return await checked_addresses(host, 80, allowance)
 
-    assert asyncio.run(resolve("a.example", "10.2.3.4")) == "10.2.3.4"
-    assert asyncio.run(resolve("billing.internal", "192.168.0.4")) == "192.168.0.4"
+    assert asyncio.run(resolve("a.example", "10.2.3.4")) == ["10.2.3.4"]
+    assert asyncio.run(resolve("billing.internal", "192.168.0.4")) == ["192.168.0.4"]
     with pytest.raises(TerminalError):
         asyncio.run(resolve("a.example", "192.168.0.4"))
+
+
+def test_a_name_that_does_not_resolve_in_time_is_a_timeout() -> None:
+    async def hanging(*_: object, **__: object) -> list[Any]:
+        await asyncio.Event().wait()
+        return []
+
+    async def use() -> None:
+        asyncio.get_running_loop().getaddrinfo = hanging  # type: ignore[method-assign]
+        await GuardedBackend(Allowance([])).connect_tcp("slow.example", 80, 0.05)
+
+    with pytest.raises(httpcore.ConnectTimeout, match=r"slow\.example"):
+        asyncio.run(use())
+
+
+def test_the_next_address_is_tried_and_only_checked_ones() -> None:
+    """`localhost` is ::1 first on many machines, and a server may listen on 127.0.0.1 alone."""
+
+    async def use() -> str:
+        server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
+        async with server:
+            port = server.sockets[0].getsockname()[1]
+            loop = asyncio.get_running_loop()
+            real = loop.getaddrinfo
+            asked: list[str] = []
+
+            async def two(host: str, port: int, **more: Any) -> list[tuple[Any, ...]]:
+                asked.append(host)
+                if host == "two.example":
+                    return await answer("127.0.0.2", "127.0.0.1")(host, port)
+                return list(await real(host, port, **more))
+
+            loop.getaddrinfo = two  # type: ignore[method-assign]
+            backend = GuardedBackend(Allowance.from_text("127.0.0.0/8"))
+            stream = await backend.connect_tcp("two.example", port, 5.0)
+            peer = stream.get_extra_info("server_addr")
+            await stream.aclose()
+            assert asked.count("two.example") == 1
+            return str(peer[0])
+
+    assert asyncio.run(use()) == "127.0.0.1"

@@ -1,12 +1,15 @@
 """Bodies of requests and responses: JSON where it is JSON, text where it is text."""
 
 import base64
+import re
 from email.message import Message
 from typing import Any
 
 import orjson
 
 from bend import TerminalError
+
+LONG_NUMBER = re.compile(rb"[0-9]{20}")
 
 
 def encode(body: Any) -> tuple[bytes, str]:
@@ -33,7 +36,9 @@ def decode(data: bytes, header: str) -> Any:
     kind, charset = media_type(header)
     if kind == "application/json" or kind.endswith("+json"):
         try:
-            return orjson.loads(data)
+            value = orjson.loads(data)
+            # A number of 64 bits or more would lose digits as a float: the body stays as it came.
+            return orjson.Fragment(data) if LONG_NUMBER.search(data) else value
         except orjson.JSONDecodeError as error:
             raise TerminalError(
                 "INVALID_RESPONSE", f"the JSON body does not parse: {error}"

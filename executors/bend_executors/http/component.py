@@ -1,5 +1,6 @@
 """The component: one pooled client, every connection through the guard."""
 
+import re
 import time
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,6 +19,8 @@ SNIPPET_CHARS = 1000
 REDIRECTS_MAX = 5
 CONNECTIONS_MAX = 256
 RETRYABLE_CODES = frozenset({408, 429})
+DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)(ms|s|m)?")
+UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0}
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -48,7 +51,7 @@ class HttpComponent:
         headers: dict[str, str] | None = None,
         query: dict[str, str | int | float | bool] | None = None,
         body: Any = None,
-        timeout_connect: float = 10.0,
+        timeout_connect: float | str = 10.0,
     ) -> Any:
         """Call a URL and answer its parsed body.
 
@@ -72,7 +75,9 @@ class HttpComponent:
                 sent["content-type"] = kind
         if method not in SAFE_METHODS and "idempotency-key" not in names:
             sent["idempotency-key"] = context.idempotency_key
-        timeout = httpx.Timeout(context.timeout_s, connect=min(timeout_connect, context.timeout_s))
+        connect_s = min(seconds(timeout_connect), context.timeout_s)
+        timeout = httpx.Timeout(context.timeout_s, connect=connect_s)
+        place = shown(url)
         try:
             async with client.stream(
                 method, url, headers=sent, params=query, content=content, timeout=timeout
@@ -80,17 +85,40 @@ class HttpComponent:
                 data = await read(response)
         except httpx.TimeoutException as error:
             phase = type(error).__name__.removesuffix("Timeout").lower()
-            raise RetryableError("HTTP_TIMEOUT", f"{method} {url}: {phase} timed out") from None
+            raise RetryableError("HTTP_TIMEOUT", f"{method} {place}: {phase} timed out") from None
         except httpx.TooManyRedirects:
             raise TerminalError(
-                "TOO_MANY_REDIRECTS", f"{url}: more than {REDIRECTS_MAX} redirects"
+                "TOO_MANY_REDIRECTS", f"{place}: more than {REDIRECTS_MAX} redirects"
             ) from None
         except (httpx.UnsupportedProtocol, httpx.InvalidURL, httpx.LocalProtocolError) as error:
-            raise TerminalError("INVALID_INPUT", f"{url}: {error}") from None
+            raise TerminalError("INVALID_INPUT", f"{place}: {error}") from None
         except httpx.TransportError as error:
             text = str(error) or type(error).__name__
-            raise RetryableError("HTTP_CONNECTION", f"{method} {url}: {text}") from None
+            raise RetryableError("HTTP_CONNECTION", f"{method} {place}: {text}") from None
         return answer(response, data)
+
+
+def shown(url: str) -> str:
+    """Return a URL as errors show it: user, password and query may be secrets."""
+    place = url.partition("?")[0].partition("#")[0]
+    scheme, separator, rest = place.partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{path}"[:500]
+
+
+def seconds(duration: float | str) -> float:
+    """Return seconds of a number, or of a text such as `500ms`, `5s`, `1m`.
+
+    Raises TerminalError INVALID_INPUT.
+    """
+    if isinstance(duration, str):
+        match = DURATION.fullmatch(duration.strip())
+        if match is None:
+            raise TerminalError("INVALID_INPUT", f"timeout_connect: {duration!r} is no duration")
+        duration = float(match[1]) * UNITS_S[match[2] or "s"]
+    if not 0 < duration < float("inf"):
+        raise TerminalError("INVALID_INPUT", "timeout_connect must be more than 0")
+    return duration
 
 
 async def read(response: "httpx.Response") -> bytes:
@@ -113,7 +141,7 @@ def answer(response: "httpx.Response", data: bytes) -> Any:
     kind = response.headers.get("content-type", "")
     if response.is_success:
         return bodies.decode(data, kind)
-    message = f"{response.request.method} {response.request.url} answered {code}"
+    message = f"{response.request.method} {shown(str(response.request.url))} answered {code}"
     snippet = data[: SNIPPET_CHARS * 4].decode("utf-8", "replace")[:SNIPPET_CHARS]
     details = {"status_code": code, "body": snippet}
     if code >= 500 or code in RETRYABLE_CODES:

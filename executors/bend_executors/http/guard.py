@@ -5,6 +5,7 @@ a way into the machine's own network. Each connection resolves its name, checks 
 came back, and connects to exactly a checked one: a second look-up could answer otherwise.
 """
 
+import asyncio
 import ipaddress
 import socket
 from asyncio import get_running_loop
@@ -19,6 +20,9 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 TEREDO = ipaddress.IPv6Network("2001::/32")
+# Azure answers its machines' secrets under an address that looks public; the other clouds use
+# link-local or private ones.
+METADATA = frozenset((ipaddress.ip_address("168.63.129.16"),))
 
 
 class Allowance:
@@ -71,11 +75,13 @@ def embedded(address: Address) -> Address:
 def is_public(address: Address) -> bool:
     """Tell whether an address is on the public internet: not private, loopback, metadata, …"""
     real = embedded(address)
+    if real in METADATA or (isinstance(real, ipaddress.IPv6Address) and real.is_site_local):
+        return False
     return real.is_global and not real.is_multicast and not real.is_reserved
 
 
-async def checked_address(host: str, port: int, allowance: Allowance) -> str:
-    """Resolve a host and return one address that may be reached.
+async def checked_addresses(host: str, port: int, allowance: Allowance) -> list[str]:
+    """Resolve a host and return the addresses that may be reached, in the resolver's order.
 
     Every address of the answer must be allowed: a name that points to both a public and a private
     address is refused, so that the choice of address is never a way round.
@@ -98,7 +104,7 @@ async def checked_address(host: str, port: int, allowance: Allowance) -> str:
                 "BEND_HTTP_ALLOW opens networks and hosts",
                 details={"host": host, "address": str(address)},
             )
-    return str(addresses[0])
+    return list(dict.fromkeys(str(address) for address in addresses))
 
 
 class GuardedBackend(httpcore.AsyncNetworkBackend):
@@ -116,9 +122,28 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        """Check the host and connect to the checked address; TLS still verifies the name."""
-        address = await checked_address(host, port, self._allowance)
-        return await self._inner.connect_tcp(address, port, timeout, local_address, socket_options)
+        """Check the host and connect to a checked address; TLS still verifies the name.
+
+        A name may have addresses that nobody listens on (`localhost` is ::1 and 127.0.0.1): they
+        are tried in order, and share the time.
+        """
+        loop = get_running_loop()
+        end = None if timeout is None else loop.time() + timeout
+        try:
+            async with asyncio.timeout(timeout):
+                addresses = await checked_addresses(host, port, self._allowance)
+        except TimeoutError:
+            raise httpcore.ConnectTimeout(f"{host} was not resolved in time") from None
+        for left in range(len(addresses), 0, -1):
+            share = None if end is None else max(0.001, (end - loop.time()) / left)
+            try:
+                return await self._inner.connect_tcp(
+                    addresses[-left], port, share, local_address, socket_options
+                )
+            except (httpcore.ConnectError, httpcore.ConnectTimeout):
+                if left == 1:
+                    raise
+        raise httpcore.ConnectError(f"{host} has no address")
 
     async def connect_unix_socket(
         self,
