@@ -18,15 +18,22 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import structlog
 import uvloop
 
-from bend.errors import ConfigurationError
-from bend_server.config import Settings, load
-from bend_server.rpc.identity import Authenticator
-from bend_server.rpc.server import RpcServer, Service, TlsFiles, serve
-from bend_server.telemetry import logs
-from bend_server.telemetry.clock import SystemChance, SystemClock
+# structlog imports rich when it finds it, to colour tracebacks on terminals: a sixth of a second
+# at every start of a role, which writes JSON.
+_rich = sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
+import structlog  # noqa: E402 - after the line above
+
+if _rich is None:
+    del sys.modules["rich"]
+
+from bend.errors import ConfigurationError  # noqa: E402
+from bend_server.config import Settings, load  # noqa: E402
+from bend_server.rpc.identity import Authenticator  # noqa: E402
+from bend_server.rpc.server import RpcServer, Service, TlsFiles, serve  # noqa: E402
+from bend_server.telemetry import logs  # noqa: E402
+from bend_server.telemetry.clock import SystemChance, SystemClock  # noqa: E402
 
 CONFIGURATION_EXIT = 2
 FAULT_EXIT = 1

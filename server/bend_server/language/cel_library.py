@@ -4,13 +4,19 @@ The library answers a fault of its own with a PanicException, which derives from
 exists only once it happened; it must not end the engine.
 """
 
+import sys
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
-import cel
+# The package imports its interactive prompt, and with it half a second of terminal libraries at
+# each start of a server. Nothing here needs it: an empty module stands in its place.
+sys.modules.setdefault("cel.cli", ModuleType("cel.cli"))
 
-from bend_server.language.cel_syntax import BadExpression
-from bend_server.language.findings import cut
+import cel  # noqa: E402 - after the line above
+
+from bend_server.language.cel_syntax import BadExpression  # noqa: E402
+from bend_server.language.findings import cut  # noqa: E402
 
 
 class CelFault(Exception):

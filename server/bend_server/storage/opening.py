@@ -7,8 +7,6 @@ from sqlalchemy.exc import ArgumentError
 
 from bend_server.ports.clock import Clock
 from bend_server.storage.faults import OpenError
-from bend_server.storage.postgres import PostgresDatabase
-from bend_server.storage.postgres_commit import PostgresEngineStore
 from bend_server.storage.sql_catalog import SqlRegistryStore, SqlWorkflowStore
 from bend_server.storage.sql_reads import SqlReadStore
 from bend_server.storage.sqlite import SqliteDatabase
@@ -62,6 +60,10 @@ async def _open_sqlite(path: Path, clock: Clock) -> Stores:
 
 
 async def _open_postgres(url: URL, clock: Clock) -> Stores:
+    # With them come SQLAlchemy's asyncio layer and the driver: SQLite starts without.
+    from bend_server.storage.postgres import PostgresDatabase
+    from bend_server.storage.postgres_commit import PostgresEngineStore
+
     database = PostgresDatabase(url)
     try:
         await database.prepare()

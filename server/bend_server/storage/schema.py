@@ -2,18 +2,25 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection
+from sqlalchemy import Connection, inspect, text
 
 from bend_server.storage.faults import SchemaTooNew
 
+if TYPE_CHECKING:
+    from alembic.config import Config
 
-def configuration() -> Config:
+# The newest revision, so that an ordinary start need not import Alembic: that takes as long as
+# everything else of it together. A test holds it equal to what the migrations say.
+HEAD = "0001"
+_VERSION_TABLE = "alembic_version"
+
+
+def configuration() -> "Config":
     """Return Alembic's configuration, made in code: there is no ini file to find."""
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     return config
@@ -21,11 +28,16 @@ def configuration() -> Config:
 
 def current_revision(connection: Connection) -> str | None:
     """Return the revision a database is at; None when it is empty."""
-    return MigrationContext.configure(connection).get_current_revision()
+    if not inspect(connection).has_table(_VERSION_TABLE):
+        return None
+    found = connection.execute(text(f"SELECT version_num FROM {_VERSION_TABLE}")).scalar()
+    return None if found is None else str(found)
 
 
 def head_revision() -> str:
     """Return the newest revision that this release knows."""
+    from alembic.script import ScriptDirectory
+
     head = ScriptDirectory.from_config(configuration()).get_current_head()
     if head is None:
         raise RuntimeError("the package lacks its migrations")
@@ -43,16 +55,19 @@ def migrate(connection: Connection, before_upgrade: Callable[[str], None] | None
     Raises:
         SchemaTooNew: the database is at a revision that this release does not know.
     """
+    current = current_revision(connection)
+    if current == HEAD:
+        return
+    from alembic import command
+    from alembic.script import ScriptDirectory
+
     config = configuration()
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-    current = current_revision(connection)
     if current is not None and current not in known:
         raise SchemaTooNew(
             f"the database is at schema {current}, which this release does not know (it knows up "
             f"to {head_revision()}): start the newer release, or restore a backup"
         )
-    if current == head_revision():
-        return
     if current is not None and before_upgrade is not None:
         before_upgrade(current)
     config.attributes["connection"] = connection
