@@ -6,7 +6,7 @@ import pytest
 
 from bend_server.core.plan import ExpressionError
 from bend_server.language.costs import pattern_weight
-from tests.language.documents import refused, value_of
+from tests.language.documents import facts, refused, value_of
 from tests.language.scopes import FakeScope
 
 SECONDS_MAX = 2.0
@@ -98,3 +98,15 @@ def test_the_weight_of_a_pattern_counts_repetitions() -> None:
     assert pattern_weight("(ab{10}){10}") == 110
     assert pattern_weight("\\w{10}") == 10 * pattern_weight("\\w")
     assert pattern_weight("[a-z]{50}") > pattern_weight("[a-z]") * 49
+
+
+def test_20000_unknown_names_are_refused_quickly() -> None:
+    """Looking for the nearest of 20,000 ids, 20,000 times, would take minutes."""
+    rows = [
+        f"  - {{id: t{n}, type: x, depends_on: [q{n}], v: '{{{{r{n}.x}}}}'}}\n"
+        for n in range(20_000)
+    ]
+    started = time.process_time()
+    found = facts("name: w\ntasks:\n" + "".join(rows))
+    assert len(found) == 100
+    assert time.process_time() - started < 5 * SECONDS_MAX

@@ -87,3 +87,10 @@ def test_a_loaded_output_is_read() -> None:
 def test_a_small_stored_output_goes_inline() -> None:
     scope = FakeScope(outputs={0: {"x": 5}}, blobs={0: ("default/7/abc", 100)})
     assert orjson.loads(rendered("{{a}}", scope).data) == {"v": {"x": 5}}
+
+
+def test_a_stored_output_of_unknown_size_is_not_loaded_to_be_passed_on() -> None:
+    scope = FakeScope(blobs={0: ("default/7/abc", 0)})
+    result = rendered("{{a}}", scope)
+    assert result.holes == (Hole("/v", (HolePart(blob="default/7/abc"),)),)
+    assert scope.read == []

@@ -55,7 +55,9 @@ class Scope(Protocol):
         ...
 
     def blob(self, task: int) -> tuple[str, int] | None:
-        """Return key and size in bytes of an output that lives in the blob store, else None.
+        """Return key and size of an output that lives in the blob store, else None.
+
+        The size is in bytes, 0 while it is not known.
 
         `output` of such a task gives its bytes once the engine has loaded them; until then it
         raises NeedsBlob.

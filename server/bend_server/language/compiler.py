@@ -133,6 +133,8 @@ class _Compilation:
         index = self._index(tasks)
         templates = Templates(Names(index), self._programs, Memory(), findings)
         for task in tasks:
+            if findings.full:
+                break
             _compile_task(task, templates)
         output = self._read_output(value, templates)
         graph = link(tasks, index, findings)

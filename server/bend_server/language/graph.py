@@ -39,10 +39,10 @@ def link(tasks: Sequence[TaskSource], index: Mapping[str, int], findings: Findin
         found: set[int] = {other for other, _ in references_of(task)}
         for name, path in task.depends_on:
             other = index.get(name)
-            if other is None:
+            if other is None and not findings.full:
                 near = nearest(name, index)
                 findings.add("UNKNOWN_TASK", f"no task '{name}'{near}", path)
-            else:
+            elif other is not None:
                 found.add(other)
         ordered = tuple(sorted(found))
         dependencies.append(ordered)

@@ -391,7 +391,8 @@ def _whole_gap(task: int, pointer: str, holes_allowed: bool) -> Gap:
     def whole_gap(scope: Scope, holes: list[Hole]) -> bytes:
         if holes_allowed:
             blob = scope.blob(task)
-            if blob is not None and blob[1] >= limits.REFERENCE_HOLE_BYTES_MIN:
+            # Size 0 means not loaded: outputs go to the blob store only when they are large.
+            if blob is not None and not 0 < blob[1] < limits.REFERENCE_HOLE_BYTES_MIN:
                 holes.append(Hole(pointer, (HolePart(blob=blob[0], blob_bytes=blob[1]),)))
                 return b"null"
         data = scope.output(task)
