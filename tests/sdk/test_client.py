@@ -190,6 +190,24 @@ def test_a_watch_resumes_after_its_cursor(engine: FakeEngine) -> None:
     assert all(one.states_only for one in requests)
 
 
+def test_a_torn_connection_is_no_fault_of_the_service(engine: FakeEngine) -> None:
+    """A server killed in the middle of a stream shows as INTERNAL with a transport's text."""
+    torn = Refusal(
+        grpc.StatusCode.INTERNAL, "Stream removed (RST_STREAM (Received RST_STREAM with code 2))"
+    )
+    engine.script["WatchExecution"] = [
+        [event("c1"), torn],
+        [event("c2", "COMPLETED", terminal=True)],
+    ]
+
+    async def body() -> None:
+        async with connected(engine) as client:
+            seen = [one.cursor async for one in client.watch("flow-1")]
+        assert seen == ["c1", "c2"]
+
+    asyncio.run(body())
+
+
 def test_a_watch_that_ends_early_is_an_error(engine: FakeEngine) -> None:
     """Else a script would take half a story for the whole one."""
     engine.script["WatchExecution"] = [[event("c1")]]

@@ -6,7 +6,7 @@ from google.api import httpbody_pb2
 
 from bend.channel import Channel
 from bend.documents import Document, read_document
-from bend.errors import Finding, InvalidDocument
+from bend.errors import BendError, Finding
 from bend.models import ComponentInfo, InstanceInfo, RevisionInfo, WorkflowInfo, moment
 from bend.v1 import (
     engine_service_pb2 as pb,
@@ -35,7 +35,7 @@ class Catalog:
     async def _store(self, read: Document, method: Any, request: Any) -> Any:
         try:
             return await self._channel.call(method, request)
-        except InvalidDocument as error:
+        except BendError as error:
             error.source = read.source
             raise
 

@@ -21,7 +21,7 @@ CALL_S = 30.0
 RETRY_S = 30.0
 BACKOFF_S_FIRST = 0.1
 BACKOFF_S_MAX = 5.0
-RETRIED_REASONS = frozenset({"OWNERSHIP_MOVED", "OVERLOADED", "DEPENDENCY_DOWN"})
+RETRIED_REASONS = frozenset({"CONNECTION_LOST", "DEPENDENCY_DOWN", "OVERLOADED", "OWNERSHIP_MOVED"})
 
 
 def retried(failed: grpc.aio.AioRpcError, error: BendError) -> bool:

@@ -30,9 +30,13 @@ from typing import NamedTuple
 
 
 class BendError(Exception):
-    """Base of all errors of the SDK; `reason` and `metadata` are for programs."""
+    """Base of all errors of the SDK; `reason` and `metadata` are for programs.
+
+    `source` is the document file that the error is about, or empty.
+    """
 
     reason = "INTERNAL"
+    source = ""
 
     def __init__(
         self,
@@ -77,9 +81,8 @@ class Finding(NamedTuple):
 
 
 class InvalidDocument(InvalidRequest):
-    """A workflow document is wrong; `findings` has at least one entry, `source` is its file."""
+    """A workflow document is wrong; `findings` has at least one entry."""
 
-    source = ""
     reason = "INVALID_DOCUMENT"
 
     def __init__(

@@ -32,6 +32,9 @@ BY_CODE: dict[grpc.StatusCode, type[BendError]] = {
     grpc.StatusCode.DEADLINE_EXCEEDED: errors.Unreachable,
 }
 
+TORN_CODES = (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.CANCELLED)
+TORN_SIGNS = ("RST_STREAM", "Stream removed", "GOAWAY", "Socket closed", "Connection reset")
+
 
 def error_of(failed: Any, url: str = "") -> BendError:
     """Translate a failed call (`grpc.RpcError` of either API) into the SDK's tree.
@@ -43,6 +46,11 @@ def error_of(failed: Any, url: str = "") -> BendError:
     code = failed.code()
     text = failed.details() or ""
     reason, metadata, findings = read_details(failed)
+    if not reason and code in TORN_CODES and any(sign in text for sign in TORN_SIGNS):
+        # A connection torn in the middle of an answer, which gRPC does not call UNAVAILABLE.
+        return errors.Unreachable(
+            f"{url} connection lost: {text}".strip(), reason="CONNECTION_LOST", metadata=metadata
+        )
     kind = BY_REASON.get(reason) or BY_CODE.get(code, errors.ServerFault)
     if kind is errors.Unreachable and not reason:
         where = f"{url} " if url else ""

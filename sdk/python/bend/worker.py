@@ -20,6 +20,7 @@ from typing import Any
 from uuid import uuid4
 
 from bend import __version__
+from bend.cli.exits import code_of
 from bend.components import Component, component_of
 from bend.errors import (
     BendError,
@@ -114,7 +115,8 @@ class Worker:
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT, then drain; a second signal ends at once.
 
-        Raises what `serve` raises.
+        It is a process's main: what `serve` raises is one line on stderr and the exit code that
+        `bend` has for it.
         """
         if not logging.getLogger().handlers and not log.handlers:
             logging.basicConfig(
@@ -122,8 +124,14 @@ class Worker:
                 level=os.environ.get("BEND_LOG_LEVEL", "info").upper(),
                 format="%(asctime)s %(levelname)s %(message)s",
             )
-        with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            runner.run(self._serve_with_signals())
+        try:
+            with asyncio.Runner(loop_factory=loop_factory()) as runner:
+                runner.run(self._serve_with_signals())
+        except BendError as error:
+            log.error("%s: %s", error.reason, error)  # noqa: TRY400 - not a fault of the program
+            if isinstance(error, NotPermitted):
+                log.error("a component's certificate: bend components cert NAME")  # noqa: TRY400
+            raise SystemExit(code_of(error)) from None
 
     async def _serve_with_signals(self) -> None:
         loop = asyncio.get_running_loop()

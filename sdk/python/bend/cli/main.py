@@ -173,15 +173,26 @@ def completion(shell: str) -> None:
     click.echo(found(cli, {}, "bend", "_BEND_COMPLETE").source())
 
 
+def place_of(source: str, line: object, column: object) -> str:
+    """Return `file:line:column: `, without what is unknown."""
+    parts = [source] if source else []
+    if str(line) not in ("", "0"):
+        parts += [str(line), str(column)]
+    return f"{':'.join(parts)}: " if parts else ""
+
+
 def fail(error: BendError) -> int:
     """Print an error with its place and reason; return the exit code."""
     if isinstance(error, InvalidDocument):
         for finding in error.findings:
-            place = f"{finding.line}:{finding.column}: " if finding.line else ""
-            if error.source:
-                place = f"{error.source}:{place or ' '}"
             path = f" ({finding.path})" if finding.path else ""
+            place = place_of(error.source, finding.line, finding.column)
             click.echo(f"{place}{finding.reason}: {finding.message}{path}", err=True)
+    elif error.source and error.metadata.get("line"):
+        line, column = error.metadata["line"], error.metadata.get("column", "0")
+        text = error.message.removeprefix(f"{line}:{column}: ")
+        place = place_of(error.source, line, column)
+        click.echo(f"{place}{error.reason}: {text}", err=True)
     else:
         click.echo(f"error: {error.reason}: {error}", err=True)
     return exits.code_of(error)

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from datetime import datetime
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -217,8 +217,6 @@ class LiveProgress:
                 self._console.print(f"{event.task}: {data.get('message', '')}", markup=False)
 
     def _render(self) -> Any:
-        from datetime import UTC
-
         from rich.console import Group
         from rich.table import Table
         from rich.text import Text
@@ -308,7 +306,7 @@ class PlainProgress:
 
     @staticmethod
     def _say(when: datetime | None, name: str, text: str) -> None:
-        stamp = when.astimezone().strftime("%H:%M:%S") if when else "        "
+        stamp = (when or datetime.now(UTC)).astimezone().strftime("%H:%M:%S")
         click.echo(f"{stamp} {name} {text}")
 
 
