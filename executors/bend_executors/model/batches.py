@@ -45,7 +45,11 @@ class LoadedModel:
             Port(entry.name, entry.type, tuple(entry.shape)) for entry in self._session.get_inputs()
         )
         self._outputs = [entry.name for entry in self._session.get_outputs()]
-        self._together = all(port.batched for port in self.ports)
+        outputs = self._session.get_outputs()
+        # A size that the model fixes, in or out, is no batch: such tasks run one by one.
+        self._together = all(port.batched for port in self.ports) and all(
+            entry.shape and not isinstance(entry.shape[0], int) for entry in outputs
+        )
         self._pool = pool
         self._waiting: deque[Waiting] = deque()
         self._running: asyncio.Task[None] | None = None
@@ -75,7 +79,10 @@ class LoadedModel:
                 except Exception as error:  # noqa: BLE001 - becomes the failure of each task
                     fail(batch, TerminalError("INFERENCE_FAILED", first_line(error)))
                 else:
-                    deliver(batch, self._outputs, outputs)
+                    if outputs:
+                        deliver(batch, self._outputs, outputs)
+                    else:
+                        self._waiting.extendleft(reversed(batch))
         finally:
             self._running = None
 
@@ -109,6 +116,11 @@ class LoadedModel:
             for port, column in zip(self.ports, columns, strict=True)
         }
         outputs: list[Tensor] = self._session.run(self._outputs, feed)
+        rows = sum(entry.sample.rows for entry in batch)
+        if len(batch) > 1 and any(not o.ndim or o.shape[0] != rows for o in outputs):
+            # The outputs cannot be told apart: this model is not run in batches from now on.
+            self._together = False
+            return []
         return outputs
 
 

@@ -26,6 +26,17 @@ DTYPES: dict[str, Any] = {
 }
 
 
+# Which kinds of JSON values a tensor type takes: i and u whole numbers, f fractions, b, U text.
+KINDS = {"f": "iuf", "i": "iuf", "u": "iuf", "b": "b", "O": "U"}
+KIND_NAMES = {
+    "i": "whole numbers",
+    "u": "whole numbers",
+    "f": "numbers",
+    "b": "booleans",
+    "U": "text",
+}
+
+
 class Port(NamedTuple):
     """One input of a model: its name, ONNX type and shape (None or text: any size)."""
 
@@ -75,6 +86,27 @@ def fits(shape: Sequence[int], wanted: Sequence[int | str | None]) -> bool:
     )
 
 
+def typed(value: Any, dtype: Any) -> Tensor:
+    """Return a JSON value as a tensor of a type, only when nothing is lost.
+
+    Raises ValueError: ragged lists, text for numbers, fractions for integers, out of range.
+    """
+    wanted = np.dtype(dtype)
+    found = np.asarray(value)
+    if not found.size:
+        return found.astype(wanted)
+    kind = KIND_NAMES.get(found.dtype.kind, "values of several kinds, or null")
+    if found.dtype.kind not in KINDS[wanted.kind]:
+        raise ValueError(f"got {kind}")
+    if wanted.kind in "iu":
+        if found.dtype.kind == "f" and not np.array_equal(found, np.floor(found)):
+            raise ValueError("got numbers with a fraction")
+        limits = np.iinfo(wanted)
+        if found.min() < limits.min or found.max() > limits.max:
+            raise ValueError(f"got a number outside {limits.min} to {limits.max}")
+    return found.astype(wanted)
+
+
 def sample(ports: Sequence[Port], body: Mapping[str, Any]) -> Sample:
     """Make a task's tensors. Raises TerminalError SHAPE_MISMATCH or INVALID_INPUT."""
     tensors: list[Tensor] = []
@@ -85,7 +117,7 @@ def sample(ports: Sequence[Port], body: Mapping[str, Any]) -> Sample:
         if dtype is None:
             raise TerminalError("UNSUPPORTED_MODEL", f"input {port.name} has type {port.type}")
         try:
-            tensor = np.asarray(value, dtype=dtype)
+            tensor = typed(value, dtype)
         except (ValueError, TypeError, OverflowError) as error:
             raise TerminalError(
                 "SHAPE_MISMATCH", f"body.{port.name}: wants {port.described()}: {error}"
@@ -109,8 +141,11 @@ def sample(ports: Sequence[Port], body: Mapping[str, Any]) -> Sample:
 
 
 def plain(tensor: Tensor, *, single: bool) -> Any:
-    """Return an output as JSON values; one sample's output of one number is that number."""
-    value = tensor[0] if single else tensor
+    """Return an output as JSON values; one sample's output of one number is that number.
+
+    An output without the batch dimension (its first size is not 1) stays whole.
+    """
+    value = tensor[0] if single and tensor.ndim and tensor.shape[0] == 1 else tensor
     if single and value.shape in {(), (1,)}:
         value = value.reshape(())
     listed = value.tolist()
