@@ -11,6 +11,7 @@ import cProfile
 import gc
 import json
 import resource
+import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
@@ -23,11 +24,13 @@ from bend.internal.v1 import control_pb2, frames_pb2
 from bend_server.engine import Engine, EngineOptions
 from bend_server.engine.plans import StoredPlans
 from bend_server.ports.engine import StartCommand
-from bend_server.ports.queue import TASKS, Delivery
+from bend_server.ports.queue import TASKS, Delivery, Queue
+from bend_server.queue.jetstream import NatsQueue
 from bend_server.queue.memory import MemoryBroker, MemoryQueue
 from bend_server.storage.opening import open_store
 from bend_server.storage.stores import Stores
 from tests.engine.house import MemoryBlobs, SeededChance
+from tests.kit.nats import NatsServer
 
 GROUP = "0123456789abcdef"
 INPUT = (
@@ -47,11 +50,12 @@ class WallClock:
 class EchoExecutor:
     """Answers every frame at once; counts its own time."""
 
-    def __init__(self, queue: MemoryQueue) -> None:
+    def __init__(self, queue: Queue) -> None:
         self._queue = queue
         self.spent_ns = 0
         self.tasks = 0
         self._loops: list[asyncio.Task[None]] = []
+        self._publishes: dict[asyncio.Task[None], None] = {}
 
     async def start(self) -> None:
         """Announce the group and pull."""
@@ -87,8 +91,13 @@ class EchoExecutor:
             began = time.thread_time_ns()
             data, slot = self._answer(delivery)
             self.spent_ns += time.thread_time_ns() - began
-            await self._queue.publish(f"results.{slot}", data)
-            self._queue.ack(delivery.token)
+            publish = asyncio.create_task(self._publish(f"results.{slot}", data, delivery.token))
+            self._publishes[publish] = None
+            publish.add_done_callback(self._publishes.pop)
+
+    async def _publish(self, subject: str, data: bytes, token: str) -> None:
+        await self._queue.publish(subject, data)
+        self._queue.ack(token)
 
     def _answer(self, delivery: Delivery) -> tuple[bytes, int]:
         frame = frames_pb2.TaskFrame.FromString(delivery.data)
@@ -170,14 +179,15 @@ class Bench:
 
 
 @asynccontextmanager
-async def open_bench(folder: Path) -> AsyncIterator[Bench]:
-    """Open everything."""
+async def open_bench(folder: Path, nats: str = "") -> AsyncIterator[Bench]:
+    """Open everything; with a NATS address the executor is a process of its own."""
     clock = WallClock()
     stores = await open_store(f"sqlite:///{folder / 'bench.db'}", clock)
     broker = MemoryBroker()
+    queue: Queue = await NatsQueue.connect(nats) if nats else MemoryQueue(broker, "engine")
     engine = Engine(
         stores.engine,
-        MemoryQueue(broker, "engine"),
+        queue,
         MemoryBlobs(),
         clock,
         SeededChance(),
@@ -186,11 +196,23 @@ async def open_bench(folder: Path) -> AsyncIterator[Bench]:
     )
     executor = EchoExecutor(MemoryQueue(broker, "executor"))
     await engine.start()
+    process: asyncio.subprocess.Process | None = None
     try:
+        if nats:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "tests.benchmarks.engine", "--executor", nats
+            )
+        else:
+            await executor.start()
         yield Bench(stores, engine, executor)
     finally:
         await executor.stop()
+        if process is not None:
+            process.kill()
+            await process.wait()
         await engine.stop()
+        if isinstance(queue, NatsQueue):
+            await queue.close()
         await stores.close()
 
 
@@ -220,12 +242,13 @@ async def run_chains(bench: Bench, name: str, executions: int, in_flight: int) -
 async def j2(bench: Bench, name: str, executions: int, in_flight: int, steps: int) -> None:
     """Measure chains."""
     await run_chains(bench, name, min(executions, 500), in_flight)
-    tasks, spent = bench.executor.tasks, bench.executor.spent_ns
+    spent = bench.executor.spent_ns
+    results = bench.engine.counters.get("results", 0)
     wall, cpu, loop = time.perf_counter(), time.process_time(), time.thread_time()
     await run_chains(bench, name, executions, in_flight)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     loop = time.thread_time() - loop
-    done = bench.executor.tasks - tasks
+    done = bench.engine.counters["results"] - results
     if done != executions * steps:
         raise RuntimeError(f"{done} tasks ran, not {executions * steps}")
     own = (bench.executor.spent_ns - spent) / 1e9
@@ -260,9 +283,18 @@ async def j3(bench: Bench, width: int) -> None:
     say("j3", time.perf_counter() - began, "s", width=width)
 
 
+async def serve(nats: str) -> None:
+    """Be the executor process."""
+    executor = EchoExecutor(await NatsQueue.connect(nats))
+    await executor.start()
+    await asyncio.Event().wait()
+
+
 async def waiting(folder: Path, count: int) -> None:
     """Measure executions that wait for an instance: memory each, and the restart."""
     async with open_bench(folder) as bench:
+        await bench.executor.stop()
+        await asyncio.sleep(11)
         await bench.workflow("chain", chain_document(5, templates=True))
         gc.collect()
         before = _rss()
@@ -285,10 +317,10 @@ async def main(options: argparse.Namespace) -> None:
     """Run all jobs."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        async with open_bench(folder) as bench:
+        server = NatsServer(folder / "nats").start() if options.nats else None
+        async with open_bench(folder, server.url if server else "") as bench:
             await bench.workflow("chain", chain_document(5, templates=True))
             await bench.workflow("one", chain_document(1, templates=True))
-            await bench.executor.start()
             await run_chains(bench, "chain", 64, 64)
             gc.collect()
             gc.freeze()
@@ -304,6 +336,8 @@ async def main(options: argparse.Namespace) -> None:
             await j2(bench, "chain", options.executions, 1024, 5)
             await j3(bench, 1000)
             await j3(bench, 10_000)
+        if server is not None:
+            server.kill()
         if options.waiting:
             (folder / "waiting").mkdir()
             await waiting(folder / "waiting", options.waiting)
@@ -315,4 +349,7 @@ if __name__ == "__main__":
     parser.add_argument("--in-flight", type=int, default=256)
     parser.add_argument("--waiting", type=int, default=0)
     parser.add_argument("--profile")
-    uvloop.run(main(parser.parse_args()))
+    parser.add_argument("--nats", action="store_true")
+    parser.add_argument("--executor", help=argparse.SUPPRESS)
+    chosen = parser.parse_args()
+    uvloop.run(serve(chosen.executor) if chosen.executor else main(chosen))
