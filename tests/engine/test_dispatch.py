@@ -96,6 +96,16 @@ async def test_frames_grow_with_the_load(house: House) -> None:
 
 
 @housed
+async def test_small_instances_get_small_frames(house: House) -> None:
+    """A frame belongs to one executor: the other instances would have nothing to do."""
+    engine = await house.engine()
+    executor = await house.executor(credit=8)
+    plan = await house.workflow(fan_out(200))
+    await finish(engine, (await begin(engine, plan)).execution)
+    assert max(len(frame.tasks) for frame in executor.frames) == 4
+
+
+@housed
 async def test_long_running_components_get_single_tasks(house: House) -> None:
     engine = await house.engine()
     executor = await house.executor(long_running=True)

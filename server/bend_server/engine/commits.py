@@ -136,6 +136,9 @@ class Commits:
             if generation == self._live.generation:
                 self.drop(down)
                 self.lost(down)
+        except BaseException:
+            gathering.fail(DependencyDown("the engine stopped while a commit was in flight"))
+            raise
         finally:
             self._flying = None
 

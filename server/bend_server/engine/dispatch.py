@@ -23,6 +23,7 @@ PUBLISH_RETRY_S = 0.2
 PUBLISH_RETRY_S_MAX = 5.0
 NOTICE_KEYS_MAX = 1000
 PUMP_TASKS_MAX = 1024
+EXPIRE_PAUSE_US = 250_000
 
 
 class Dispatch:
@@ -57,7 +58,6 @@ class Dispatch:
         self._jobs = jobs
         self._frame_max = options.frame_tasks_max
         self._counters = counters
-        self._fresh: list[Work] = []
         self._pumping = False
         self.lanes = Lanes()
         inputs.verdict = self.verdict
@@ -65,13 +65,10 @@ class Dispatch:
 
     def push(self, ready: list[Ready], now_us: int) -> None:
         """Queue tries that are ready and durable."""
-        works: list[Work] = [(one, now_us) for one in ready]
-        self._fresh += works
-        self.lanes.push(works)
+        self.lanes.push([(one, now_us) for one in ready])
 
     def again(self, works: list[Work]) -> None:
         """Queue tries that were handed out before, or whose input is prepared now."""
-        self._fresh += works
         self.lanes.push(works)
         self.pump()
 
@@ -87,8 +84,6 @@ class Dispatch:
                     self._pumping = True
                     asyncio.get_running_loop().call_soon(self._pump_on)
                     return
-        if self._fresh and not self._pumping:
-            self._time_fresh()
 
     def _pump_on(self) -> None:
         self._pumping = False
@@ -117,8 +112,22 @@ class Dispatch:
             now_us,
         )
 
-    def schedule_due(self, work: Work) -> None:
-        """End a try that nobody took in time; called by its timer."""
+    def lane_due(self, lane: Lane) -> None:
+        """End tries that nobody took in time; called by the lane's timer."""
+        now_us = self._clock.now_us()
+        lane.alarm_us = 0
+        if lane.expires_us and lane.expires_us <= now_us:
+            for work in lane.expire(now_us):
+                self._expire(work)
+        self._set_alarm(lane, now_us)
+
+    def _set_alarm(self, lane: Lane, now_us: int) -> None:
+        if lane.expires_us and (not lane.alarm_us or lane.expires_us < lane.alarm_us):
+            # One look at a lane costs time by its length: not more than one a second.
+            lane.alarm_us = max(lane.expires_us, now_us + EXPIRE_PAUSE_US)
+            self._timers.add(lane.alarm_us, lane)
+
+    def _expire(self, work: Work) -> None:
         ready = work[0]
         if not self._open(ready) or key_of(ready) in self._windows.by_key:
             return
@@ -167,7 +176,6 @@ class Dispatch:
         self.lanes.clear()
         self._windows.clear()
         self._inputs.clear()
-        self._fresh = []
 
     def _open(self, ready: Ready) -> bool:
         state = ready[0]
@@ -198,10 +206,15 @@ class Dispatch:
                     best, room = group, free
             if best is None:
                 break
-            count = min(1 if best.long_running else size, room)
+            count = min(size, best.frame_max, room)
             self._hand_out(lane, best, count, now_us)
             left -= count
-        if not lane.count or not groups:
+        if not lane.count:
+            lane.expires_us = 0
+            self.lanes.active.pop(lane, None)
+            return left
+        self._set_alarm(lane, now_us)
+        if not groups:
             self.lanes.active.pop(lane, None)
         elif left <= 0:
             # The next slice begins with another lane.
@@ -265,16 +278,3 @@ class Dispatch:
             await self._queue.broadcast(subject, data)
         except QueueDown:
             self._counters.add("broadcasts_failed")
-
-    def _time_fresh(self) -> None:
-        """Give a timer to what could not be handed out at once; the usual task needs none."""
-        fresh, self._fresh = self._fresh, []
-        if not self.lanes.waiting():
-            return
-        by_key = self._windows.by_key
-        add = self._timers.add
-        for work in fresh:
-            ready, since_us = work
-            if key_of(ready) not in by_key and self._open(ready):
-                task = ready[0].plan.tasks[ready[1]]
-                add(since_us + task.schedule_timeout_us, work)

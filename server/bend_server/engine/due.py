@@ -5,7 +5,7 @@ from typing import cast
 from bend_server.core.effects import BlobWait, Timer, TimerKind
 from bend_server.engine.dispatch import Dispatch
 from bend_server.engine.jobs import Jobs
-from bend_server.engine.lanes import Work
+from bend_server.engine.lanes import Lane
 from bend_server.engine.live import Live
 from bend_server.engine.recovery import Recovery
 from bend_server.engine.settlement import Settlement
@@ -48,7 +48,7 @@ class Due:
             elif type(entry) is BlobWait:
                 self._settlement.load_again(entry)
             else:
-                self._dispatch.schedule_due(cast("Work", entry))
+                self._dispatch.lane_due(cast("Lane", entry))
 
     def expire(self, executions: list[int]) -> None:
         """End executions whose deadline has come."""

@@ -179,6 +179,7 @@ class Engine:
             self._waits,
             self._watches,
             self._parking,
+            self._overlay,
             self._jobs,
             counters,
         )
@@ -210,6 +211,7 @@ class Engine:
         ownership.slots_seen = self._recovery.slots_seen
         ownership.forgot = self._forgot
         self._queue.on_reconnect(self._recovery.reconnected)
+        self._queue.on_reconnect(self._upkeep.reconnected)
 
     # Life
 
@@ -316,12 +318,15 @@ class Engine:
 
     def _forgot(self, partitions: frozenset[int]) -> None:
         self._windows.forget(lambda execution: partition_of(execution) in partitions)
+        self._waits.forget(lambda execution: partition_of(execution) in partitions)
         self._watches.wake_all()
 
     # Use cases, see ports.engine
 
     async def start_executions(self, commands: Sequence[StartCommand]) -> list[StartOutcome]:
         """Start many; answer in order, after the commit. Each is judged alone."""
+        if self._stopping:
+            raise DependencyDown("this engine stops")
         return await self._starts.start(commands)
 
     async def cancel(

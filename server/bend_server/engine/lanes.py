@@ -5,6 +5,7 @@ executions of one priority take turns, so that a fan-out of 10,000 tasks does no
 """
 
 from collections import deque
+from typing import cast
 
 from bend_server.core.effects import Ready
 from bend_server.core.plan import TaskPlan
@@ -60,7 +61,7 @@ class Ring:
         for _ in range(count):
             turn = turns.popleft()
             if type(turn) is not Bundle:
-                into.append(turn)  # type: ignore[arg-type]
+                into.append(cast("Work", turn))
                 continue
             into.append(turn.works.popleft())
             if turn.works:
@@ -68,11 +69,44 @@ class Ring:
             else:
                 del self.bundles[turn.execution]
 
+    def expire(self, now_us: int, into: list[Work]) -> int:
+        """Move what is past its time out; return the next such time, 0 when nothing is left."""
+        turns, self.turns, self.bundles, self.count = self.turns, deque(), {}, 0
+        first_us = 0
+        for turn in turns:
+            if type(turn) is Bundle:
+                execution, works = turn.execution, list(turn.works)
+            else:
+                work = cast("Work", turn)
+                execution, works = work[0].state.start.id, [work]
+            kept: list[Work] = []
+            for work in works:
+                due_us = expiry(work)
+                if due_us <= now_us:
+                    into.append(work)
+                    continue
+                kept.append(work)
+                if not first_us or due_us < first_us:
+                    first_us = due_us
+            if kept:
+                self.push(execution, kept)
+        return first_us
+
+
+def expiry(work: Work) -> int:
+    """Return when a waiting task's schedule timeout ends, Unix microseconds."""
+    ready, since_us = work
+    return since_us + ready[0].plan.tasks[ready[1]].schedule_timeout_us
+
 
 class Lane:
-    """All ready tasks that the same groups could take."""
+    """All ready tasks that the same groups could take.
 
-    __slots__ = ("groups", "namespace", "rings", "routed", "sample")
+    `expires_us` is not later than the first schedule timeout among them (0: nothing waits), and
+    `alarm_us` is when the lane's timer fires (0: it has none).
+    """
+
+    __slots__ = ("alarm_us", "expires_us", "groups", "namespace", "rings", "routed", "sample")
 
     def __init__(self, namespace: str, sample: TaskPlan) -> None:
         self.namespace = namespace
@@ -80,6 +114,8 @@ class Lane:
         self.rings: dict[int, Ring] = {}
         self.groups: list[Group] = []
         self.routed = -1
+        self.expires_us = 0
+        self.alarm_us = 0
 
     @property
     def count(self) -> int:
@@ -97,8 +133,10 @@ class Lane:
             self.routed = routes.version
         return self.groups
 
-    def push(self, priority: int, execution: int, works: list[Work]) -> None:
-        """Append ready tasks of one execution."""
+    def push(self, priority: int, execution: int, works: list[Work], expires_us: int) -> None:
+        """Append ready tasks of one execution, the first of which expires at a time."""
+        if not self.expires_us or expires_us < self.expires_us:
+            self.expires_us = expires_us
         ring = self.rings.get(priority)
         if ring is None:
             ring = self.rings[priority] = Ring(priority)
@@ -124,6 +162,16 @@ class Lane:
             ring.passed += taken * ring.stride
             count -= taken
         return into
+
+    def expire(self, now_us: int) -> list[Work]:
+        """Take out and return what waited past its schedule timeout."""
+        expired: list[Work] = []
+        self.expires_us = 0
+        for ring in self.rings.values():
+            first_us = ring.expire(now_us, expired)
+            if first_us and (not self.expires_us or first_us < self.expires_us):
+                self.expires_us = first_us
+        return expired
 
     def wish(self) -> str:
         """Return what the lane waits for, as people write it."""
@@ -181,7 +229,11 @@ class Lanes:
                 if (entry[1] if entry else self.lane(state.start.namespace, other)) is not lane:
                     break
                 end += 1
-            lane.push(state.start.priority, state.start.id, works[place:end])
+            part = works[place:end]
+            expires_us = works[place][1] + task.schedule_timeout_us
+            if end - place > 1:
+                expires_us = min(map(expiry, part))
+            lane.push(state.start.priority, state.start.id, part, expires_us)
             active[lane] = None
             place = end
 

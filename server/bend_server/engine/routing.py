@@ -23,14 +23,16 @@ def parse_version(text: str) -> Version:
 class Group:
     """One instance group over all executors.
 
-    `credit` sums what live executors announce; `routable` tells whether new tasks may go there;
-    `empty_us` is when the last executor left it, 0 while there is one.
+    `credit` sums what live executors announce; `frame_max` is how many tasks one frame may have;
+    `routable` tells whether new tasks may go there; `empty_us` is when the last executor left it,
+    0 while there is one; `open` counts tries that are handed out to it.
     """
 
     __slots__ = (
         "component",
         "credit",
         "empty_us",
+        "frame_max",
         "labels",
         "long_running",
         "name",
@@ -45,6 +47,7 @@ class Group:
         self.name = announced.group
         self.describe(announced)
         self.credit = 0
+        self.frame_max = 1
         self.routable = False
         self.empty_us = 0
         self.open = 0
@@ -68,7 +71,7 @@ class _Executor:
         self.incarnation = 0
         self.sequence = 0
         self.seen_us = 0
-        self.groups: dict[str, tuple[int, bool]] = {}
+        self.groups: dict[str, tuple[int, int, bool]] = {}
 
 
 class Routes:
@@ -107,7 +110,8 @@ class Routes:
             drains = bool(announced.instances) and all(
                 instance.draining for instance in announced.instances
             )
-            known.groups[announced.group] = (announced.credit, not drains)
+            largest = max((one.credit for one in announced.instances), default=announced.credit)
+            known.groups[announced.group] = (announced.credit, largest, not drains)
         return self._sum(now_us)
 
     def found(self, name: str, now_us: int) -> Group:
@@ -117,6 +121,14 @@ class Routes:
             group = self.groups[name] = Group(control_pb2.GroupAnnouncement(group=name))
             group.empty_us = now_us
         return group
+
+    def rejuvenate(self, now_us: int) -> None:
+        """Count every executor's silence, and every group's emptiness, from now on."""
+        for executor in self._executors.values():
+            executor.seen_us = now_us
+        for group in self.groups.values():
+            if group.empty_us:
+                group.empty_us = now_us
 
     def expire(self, now_us: int) -> bool:
         """Drop executors that are silent; return whether the table changed."""
@@ -163,13 +175,16 @@ class Routes:
 
     def _sum(self, now_us: int) -> bool:
         changed = False
-        sums: dict[str, tuple[int, bool]] = {}
+        sums: dict[str, tuple[int, int, bool]] = {}
         for executor in self._executors.values():
-            for name, (credit, takes) in executor.groups.items():
-                credits, routable = sums.get(name, (0, False))
-                sums[name] = credits + credit, routable or takes
+            for name, (credit, largest, takes) in executor.groups.items():
+                total, most, routable = sums.get(name, (0, 0, False))
+                sums[name] = total + credit, max(most, largest), routable or takes
         for name, group in self.groups.items():
-            credit, routable = sums.get(name, (0, False))
+            credit, largest, routable = sums.get(name, (0, 0, False))
+            # A frame is held by one executor: larger ones than half of what an instance takes
+            # at once would keep work from the other instances.
+            group.frame_max = 1 if group.long_running else max(1, largest // 2)
             if name in sums:
                 group.empty_us = 0
             elif not group.empty_us:

@@ -17,6 +17,7 @@ from bend_server.engine.gathering import Gathering, Starting
 from bend_server.engine.jobs import Jobs
 from bend_server.engine.live import Live
 from bend_server.engine.options import Counters
+from bend_server.engine.overlay import Overlay
 from bend_server.engine.parking import Parking
 from bend_server.engine.steps import Steps
 from bend_server.engine.timers import Timers
@@ -51,6 +52,7 @@ class Settlement:
         waits: Waits,
         watches: Watches,
         parking: Parking,
+        overlay: Overlay,
         jobs: Jobs,
         counters: Counters,
     ) -> None:
@@ -67,6 +69,7 @@ class Settlement:
         self._waits = waits
         self._watches = watches
         self._parking = parking
+        self._overlay = overlay
         self._jobs = jobs
         self._counters = counters
 
@@ -80,6 +83,10 @@ class Settlement:
             close = self._windows.close
             for row in effects.results:
                 close((row[0], row[3], row[4], row[5]))
+            workers = self._overlay.workers
+            if workers:
+                for row in effects.results:
+                    workers.pop((row[0], row[3], row[4], row[5]), None)
         if effects.finishes:
             self._finish(effects)
         for future in gathering.done:

@@ -55,10 +55,16 @@ class Upkeep:
         if changed:
             self._changed()
 
+    def reconnected(self) -> None:
+        """Give executors time to be heard again: it was this engine that was deaf."""
+        self._routes.rejuvenate(self._clock.now_us())
+
     async def run(self) -> None:
         """Age the table, once a second."""
         while True:
             await asyncio.sleep(ROUTES_S)
+            if not self._queue.connected:
+                continue
             now_us = self._clock.now_us()
             if self._routes.expire(now_us):
                 self._changed()

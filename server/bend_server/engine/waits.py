@@ -76,6 +76,11 @@ class Waits:
             for interest in self._interests.pop(execution, ()):
                 interest.put(Ended(execution, None))
 
+    def forget(self, gone: Callable[[int], bool]) -> None:
+        """Drop the wishes of other engines for executions that a predicate names."""
+        for execution in [one for one in self._slots if gone(one)]:
+            del self._slots[execution]
+
     def notify(self, execution: int, slot: int) -> None:
         """Remember that another engine wants to hear of an end."""
         slots = self._slots.setdefault(execution, [])

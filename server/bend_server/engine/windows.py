@@ -57,6 +57,8 @@ class Windows:
             handout.open -= 1
             if not handout.open:
                 self.handouts.pop(handout, None)
+                # Its timer still knows the frame for minutes; the executions must not live so long.
+                handout.works = []
 
     def open_works(self, handout: Handout) -> list[Work]:
         """Return the tries of a frame that are still out under it."""
