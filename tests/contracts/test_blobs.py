@@ -1,13 +1,21 @@
 """The blob store on a real folder and on the twin: the same contract."""
 
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
 
 from bend_server.blobs.memory import MemoryBlobs
 from bend_server.blobs.objects import ObjectBlobs
-from bend_server.core.errors import CorruptHistory, DomainError, InvalidInput, NotFound
+from bend_server.core.errors import (
+    CorruptHistory,
+    DomainError,
+    InvalidInput,
+    LimitExceeded,
+    NotFound,
+)
+from bend_server.core.limits import BLOB_BYTES_MAX
 from bend_server.ports.blobs import Blobs
 from tests.kit.loops import in_loop
 
@@ -42,11 +50,37 @@ async def test_a_prefix_is_deleted_and_nothing_beside_it(kind: str, tmp_path: Pa
     blobs = store(kind, tmp_path)
     gone = [await blobs.put("default/1", b"%d" % number) for number in range(5)]
     kept = await blobs.put("default/12", b"kept")
-    assert await blobs.delete_prefix("default/1") == 5
+    assert await blobs.delete_prefix("default/1/") == 5
     assert await blobs.delete_prefix("default/1") == 0
     assert await blobs.get(kept) == b"kept"
     with pytest.raises(NotFound):
         await blobs.get(gone[0])
+
+
+@pytest.mark.parametrize("kind", ["memory", "folder"])
+@in_loop
+async def test_a_blob_over_the_limit_is_refused(kind: str, tmp_path: Path) -> None:
+    with pytest.raises(LimitExceeded):
+        await store(kind, tmp_path).put("default/1", bytes(BLOB_BYTES_MAX + 1))
+
+
+@in_loop
+async def test_a_deleted_prefix_leaves_no_folder(tmp_path: Path) -> None:
+    """A million finished executions would leave a million empty folders."""
+    blobs = ObjectBlobs(tmp_path.as_uri())
+    await blobs.put("default/1", b"x")
+    await blobs.delete_prefix("default/1")
+    assert os.listdir(tmp_path) == []
+
+
+@in_loop
+async def test_no_way_out_of_the_folder(tmp_path: Path) -> None:
+    blobs = ObjectBlobs((tmp_path / "blobs").as_uri())
+    with pytest.raises(DomainError):
+        await blobs.put("../outside", b"x")
+    with pytest.raises(DomainError):
+        await blobs.get("../outside/" + "0" * 64)
+    assert os.listdir(tmp_path) == ["blobs"]
 
 
 @in_loop

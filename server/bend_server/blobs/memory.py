@@ -2,6 +2,7 @@
 
 import hashlib
 
+from bend_server.blobs.sizes import check_size
 from bend_server.core.errors import NotFound
 
 
@@ -13,7 +14,8 @@ class MemoryBlobs:
 
     async def put(self, prefix: str, data: bytes) -> str:
         """See ports.blobs.Blobs."""
-        key = f"{prefix}/{hashlib.sha256(data).hexdigest()}"
+        check_size(data)
+        key = f"{prefix.rstrip('/')}/{hashlib.sha256(data).hexdigest()}"
         self.stored[key] = bytes(data)
         return key
 
@@ -26,7 +28,7 @@ class MemoryBlobs:
 
     async def delete_prefix(self, prefix: str) -> int:
         """See ports.blobs.Blobs."""
-        keys = [key for key in self.stored if key.startswith(f"{prefix}/")]
+        keys = [key for key in self.stored if key.startswith(f"{prefix.rstrip('/')}/")]
         for key in keys:
             del self.stored[key]
         return len(keys)

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import os
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -11,6 +12,7 @@ from obstore.exceptions import BaseError
 from obstore.exceptions import NotFoundError as Missing
 from obstore.store import LocalStore, from_url
 
+from bend_server.blobs.sizes import check_size
 from bend_server.core.errors import CorruptHistory, DependencyDown, InvalidInput, NotFound
 
 CALL_S = 30.0
@@ -31,16 +33,22 @@ class ObjectBlobs:
 
     def __init__(self, url: str) -> None:
         try:
-            self._store: Any = _open(url)
+            self._folder = _folder(url)
+            self._store: Any = _open(url, self._folder)
         except (BaseError, ValueError, OSError) as error:
             raise InvalidInput("the blob store's URL cannot be used", url=url) from error
 
     async def put(self, prefix: str, data: bytes) -> str:
         """See ports.blobs.Blobs."""
-        key = f"{prefix}/{hashlib.sha256(data).hexdigest()}"
+        check_size(data)
+        key = f"{prefix.rstrip('/')}/{hashlib.sha256(data).hexdigest()}"
         try:
             async with asyncio.timeout(CALL_S):
                 await obstore.put_async(self._store, key, data)
+                if self._folder is not None:
+                    await asyncio.to_thread(_sync, self._folder, self._folder / key)
+        except ValueError as error:
+            raise InvalidInput(f"{prefix!r} is no place for a blob", prefix=prefix) from error
         except (BaseError, OSError, TimeoutError) as error:
             raise _down(error) from error
         return key
@@ -51,7 +59,7 @@ class ObjectBlobs:
             async with asyncio.timeout(CALL_S):
                 found = await obstore.get_async(self._store, key)
                 data = bytes(await found.bytes_async())
-        except (Missing, FileNotFoundError) as error:
+        except (Missing, FileNotFoundError, ValueError) as error:
             raise NotFound(f"no blob {key!r}", key=key) from error
         except (BaseError, OSError, TimeoutError) as error:
             raise _down(error) from error
@@ -76,13 +84,31 @@ class ObjectBlobs:
         return deleted
 
 
-def _open(url: str) -> Any:
+def _folder(url: str) -> Path | None:
     parts = urlsplit(url)
-    if parts.scheme == "file":
-        folder = Path(unquote(parts.path))
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return LocalStore(folder)
-    return from_url(url)
+    return Path(unquote(parts.path)) if parts.scheme == "file" else None
+
+
+def _open(url: str, folder: Path | None) -> Any:
+    if folder is None:
+        return from_url(url)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return LocalStore(folder, automatic_cleanup=True)
+
+
+def _sync(folder: Path, path: Path) -> None:
+    """Bring a new file to the disk, and its folders' entries: SQL will soon point to it.
+
+    The library writes beside and renames, which is atomic, but would not survive a power loss.
+    """
+    for place in (path, *path.parents):
+        file = os.open(place, os.O_RDONLY)
+        try:
+            os.fsync(file)
+        finally:
+            os.close(file)
+        if place == folder:
+            return
 
 
 def _down(error: BaseException) -> DependencyDown:

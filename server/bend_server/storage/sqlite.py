@@ -16,7 +16,7 @@ from bend_server.core.errors import DependencyDown
 from bend_server.ports.clock import Clock
 from bend_server.storage.database import READ_S, WRITE_S
 from bend_server.storage.faults import DatabaseTaken, OpenError, translated
-from bend_server.storage.schema import migrate
+from bend_server.storage.schema import MIGRATIONS, migrate
 
 T = TypeVar("T")
 
@@ -101,9 +101,11 @@ class SqliteDatabase:
         self._read_engine = _engine(path, "BEGIN", READER_PRAGMAS, writer=False)
         self._connection: Connection | None = None
 
-    async def prepare(self) -> None:
+    async def prepare(self, migrations: Path = MIGRATIONS) -> None:
         """Migrate; an older schema is copied to `<file>.<revision>.backup` first."""
-        await self.write(lambda connection: migrate(connection, self._back_up), timeout_s=600)
+        await self.write(
+            lambda connection: migrate(connection, self._back_up, migrations), timeout_s=600
+        )
 
     def _back_up(self, revision: str) -> None:
         copy = self.path.with_name(f"{self.path.name}.{revision}.backup")
