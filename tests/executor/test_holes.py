@@ -9,7 +9,7 @@ from bend.v1 import executor_service_pb2 as pb
 from bend_server.executor.secrets import scrub, scrub_text, traces
 from bend_server.ports.queue import CHUNKS, TASKS
 from tests.executor.conftest import Stage, on_stage
-from tests.kit.links import Service, queued
+from tests.kit.links import Service, contract, queued
 from tests.kit.loops import eventually
 
 QR = frames_pb2.QueuedResult
@@ -141,3 +141,19 @@ def test_traces_know_escapes() -> None:
     for dumped in (json.dumps({"x": value}), json.dumps({"x": value}, ensure_ascii=False)):
         assert json.loads(scrub(dumped.encode(), found)) == {"x": "***"}
     assert scrub_text(f"a {value} abc", found) == "a *** abc"
+
+
+@on_stage
+async def test_an_adopter_scrubs_too(stage: Stage) -> None:
+    """A task that another executor filled keeps its secrets after its stream moved."""
+    long = contract("train", long_running=True)
+    house, other = await stage.house(), await stage.house("x2")
+    service = await Service(house.room, components=[long]).up()
+    await house.publish([queued(1, input=b'{"a":null}', holes=[hole("/a", secret())])], "train")
+    [task] = await service.got(1)
+    assert SECRET.encode() not in task.resume_token
+    service.crash()
+    held = [(task.run_id, task.resume_token)]
+    back = await Service(other.room, components=[long], held=held).up()
+    back.answer(task, output=b'"%s"' % SECRET.encode())
+    assert [r.output for r in await other.ended(1)] == [b'"***"']

@@ -54,7 +54,7 @@ def test_a_killed_server_is_survived(server: NatsServer) -> None:
             publishing = asyncio.create_task(queue.publish("tasks.a", b"during"))
             await asyncio.sleep(0)
             began = time.monotonic()
-            server.start()
+            await asyncio.to_thread(server.start)
             await publishing
             assert await _next(consumer) == b"during"
             assert time.monotonic() - began < 3
@@ -81,7 +81,7 @@ def test_a_wiped_store_is_set_up_again(server: NatsServer) -> None:
             created = await queue.incarnation(TASKS)
             server.kill(wipe=True)
             await eventually(lambda: not queue.connected)
-            server.start()
+            await asyncio.to_thread(server.start)
             sequence = await queue.publish("tasks.a", b"after")
             await queue.publish("chunks.1", b"after")
             assert sequence == 1

@@ -12,7 +12,7 @@ from bend_server.executor.dispatch import Dispatch
 from bend_server.executor.groups import Group
 from bend_server.executor.holdings import ENDED, NEVER, PARKED, QUEUED, RUNNING, Held
 from bend_server.executor.holdings import task_key as to_proto
-from bend_server.executor.options import STARTED_KEYS_MAX, STARTED_S, ExecutorOptions
+from bend_server.executor.options import STALL_S, STARTED_KEYS_MAX, STARTED_S, ExecutorOptions
 from bend_server.executor.outcomes import CANCELLED, TIMED_OUT
 from bend_server.executor.sessions import Session
 from bend_server.ports.queue import Queue
@@ -43,6 +43,8 @@ class Deadlines:
             self._dispatch.ledger.expire(now)
             for group in groups:
                 self._queued(group)
+                if group.queue and group.progress_at + STALL_S <= now and group.best() is None:
+                    self._dispatch.give_back(group)
             await self._tell(sessions, now)
 
     def _session(self, session: Session, now: float) -> None:

@@ -16,6 +16,7 @@ from bend_server.executor import holes, outcomes, tokens
 from bend_server.executor.groups import Group
 from bend_server.executor.holdings import (
     ENDED,
+    FILLING,
     NEVER,
     OUTBOX,
     PARKED,
@@ -46,6 +47,10 @@ from bend_server.ports.queue import Delivery, Queue
 
 FILLERS = 16
 UPLOADS = 8
+# Tries held at once, results waiting for the queue included: bounds memory when it is away.
+HELD_MAX = 131_072
+# A frame that kills executors ends; frames handed back on purpose count too, so this is generous.
+DELIVERIES_MAX = 20
 CHUNKS_WAITING_MAX = 16_384
 CHUNKS_FRAME_BYTES = 512 * 1024
 WARN_EVERY_S = 10.0
@@ -81,6 +86,7 @@ class Dispatch:
         self._fillers = asyncio.Semaphore(FILLERS)
         self._uploads = asyncio.Semaphore(UPLOADS)
         self._warned: dict[str, float] = {}
+        self._paused: dict[Group, None] = {}
         self.processed = 0
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
@@ -122,11 +128,11 @@ class Dispatch:
         except InvalidInput as error:
             self.warn("task_frame_malformed", group=group.id, reason=error.message)
             self._queue.ack(delivery.token)
-            group.ask()
+            self.ask(group)
             return
         if not fresh:
             # The delivery used up demand without bringing work: ask again, or the pull dries up.
-            group.ask()
+            self.ask(group)
             return
         group.saw_frame(len(fresh))
         stale_us = self.clock.now_us() - int(options.stale_s * 1_000_000)
@@ -138,7 +144,7 @@ class Dispatch:
     async def _inquire(self, group: Group, frame: Frame, fresh: list[Held]) -> None:
         """Ask the engine which tries of an old frame are still wanted, then run those."""
         closed = await closed_keys(self._queue, frame.slot, [held.key for held in fresh])
-        lost = frame.deliveries - 1 > limits.LOSSES_MAX
+        lost = frame.deliveries > DELIVERIES_MAX
         wanted: list[Held] = []
         for held in fresh:
             if held.state == ENDED or self.ledger.held.get(held.key) is not held:
@@ -169,15 +175,16 @@ class Dispatch:
     async def _fill(self, group: Group, held: Held) -> None:
         async with self._fillers:
             try:
+                held.secret_names = holes.secret_names(held.queued)
                 held.input, held.secrets = await holes.fill(
                     held.queued, group.namespace, self._blobs, self._secrets, self._chance.u64()
                 )
             except holes.Unfillable as error:
                 problem = outcomes.failure(error.reason, str(error), retryable=error.retryable)
-                if held.state != ENDED:
+                if held.state == FILLING:
                     self.end(held, FAILED, problem)
                 return
-        if held.state != ENDED:
+        if held.state == FILLING:
             held.state = QUEUED
             group.queue.append(held)
             self.route(group)
@@ -209,7 +216,26 @@ class Dispatch:
                 session.free -= 1
                 room -= 1
             session.kick()
-        group.ask()
+            group.progress_at = self._loop.time()
+        self.ask(group)
+
+    def give_back(self, group: Group) -> None:
+        """Return to the queue what waits for credit that does not come: others may have some."""
+        group.stalled = True
+        while group.queue:
+            held = group.queue.popleft()
+            if held.state == QUEUED:
+                held.state = ENDED
+                self.ledger.release(held)
+        self.ask(group)
+
+    def ask(self, group: Group) -> None:
+        """Pull more for a group, unless too many results wait to be stored."""
+        if len(self.ledger.held) < HELD_MAX:
+            group.ask()
+        elif group.consumer is not None:
+            group.consumer.demand(0)
+            self._paused[group] = None
 
     def build(self, session: Session) -> pb.ConnectResponse:
         """Take tries from a session's outbox and hand them over in one message."""
@@ -296,7 +322,7 @@ class Dispatch:
             queued.heartbeat_timeout_ms,
             held.started_us + (timeout_us or DAY_US) + DAY_US,
             queued.task_id,
-            len(held.secrets.text),
+            held.secret_names,
         )
         return tokens.seal(self._options.resume_key, facts)
 
@@ -306,6 +332,7 @@ class Dispatch:
             raise _violation("results", f"more than {RESULTS_BATCH_MAX} results in one message")
         now_us = self.clock.now_us()
         running = session.running
+        held: Held | None = None
         for result in batch.results:
             held = running.pop(result.run_id, None)
             if held is None:
@@ -315,6 +342,8 @@ class Dispatch:
             session.free += 1
             if held.state != ENDED:
                 self.finish(outcomes.read(held, result, now_us))
+        if held is not None:
+            held.group.served((now_us - held.started_us) / 1_000_000)
         self.more(session)
 
     def more(self, session: Session) -> None:
@@ -323,7 +352,7 @@ class Dispatch:
             if group.queue:
                 self.route(group)
             else:
-                group.ask()
+                self.ask(group)
 
     def finish(self, outcome: Outcome) -> None:
         """Publish the end of a try; large outputs go to the blob store first."""
@@ -374,12 +403,19 @@ class Dispatch:
         settle = self.ledger.settle
         for outcome in items:
             settle(outcome.held)
+        if self._paused and len(self.ledger.held) < HELD_MAX // 2:
+            paused, self._paused = self._paused, {}
+            for group in paused:
+                self.ask(group)
 
     def lost(self, held: Held) -> None:
         """The stream that ran a try is gone for good: run it elsewhere, or give it back."""
-        held.losses += 1
-        if held.frame.deliveries - 1 + held.losses > limits.LOSSES_MAX:
+        if self.ledger.lose(held.key) > limits.LOSSES_MAX:
             self._worker_lost(held)
+        elif held.adopted:
+            # The queue has its input: let it be delivered anew.
+            held.state = ENDED
+            self.ledger.release(held)
         else:
             self.requeue(held)
 

@@ -13,6 +13,7 @@ from bend_server.executor.sessions import Session
 from bend_server.ports.queue import Consumer
 
 FRAME_TASKS_GUESS = 128.0
+PREFETCH_SERVICE_S = 0.5
 
 
 def group_id(namespace: str, component: str, version: str, labels: Mapping[str, str]) -> str:
@@ -32,9 +33,12 @@ class Group:
         "frame_tasks",
         "id",
         "namespace",
+        "progress_at",
         "puller",
         "queue",
+        "service_s",
         "sessions",
+        "stalled",
         "version",
     )
 
@@ -49,6 +53,11 @@ class Group:
         self.queue: deque[Held] = deque()
         self.consumer: Consumer | None = None
         self.closed = False
+        # When a task was last handed over or answered, in the loop's seconds.
+        self.progress_at = 0.0
+        # True: what waited here was given back; nothing is taken in advance until credit is free.
+        self.stalled = False
+        self.service_s = 0.0
         self.puller: asyncio.Task[None] | None = None
         # A running mean; large at first, so that nothing is hoarded before it is known.
         self.frame_tasks = 1.0 if contract.long_running else FRAME_TASKS_GUESS
@@ -70,16 +79,22 @@ class Group:
         """Learn how large frames are."""
         self.frame_tasks += (tasks - self.frame_tasks) * 0.25
 
+    def served(self, seconds: float) -> None:
+        """Learn how long a task takes; called once for a batch of answers."""
+        self.service_s += (seconds - self.service_s) * 0.2
+
     def ask(self) -> None:
         """Allow as many frames as free credit can take; short tasks one more, to overlap."""
         if self.consumer is None:
             return
         spare = self.free() - len(self.queue)
         if spare <= 0:
-            # One frame in advance, only while nothing waits here.
-            more = 0 if self.queue or self.contract.long_running or not self.sessions else 1
+            # One frame in advance, where it will not wait long and nothing waits here.
+            slow = self.contract.long_running or self.service_s > PREFETCH_SERVICE_S
+            more = 0 if slow or self.queue or self.stalled or not self.sessions else 1
         else:
+            self.stalled = False
             more = int(spare / max(1.0, self.frame_tasks)) or 1
-            if not self.contract.long_running:
+            if not self.contract.long_running and self.service_s <= PREFETCH_SERVICE_S:
                 more += 1
         self.consumer.demand(more)

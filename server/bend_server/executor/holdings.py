@@ -63,6 +63,7 @@ class Held:
     """
 
     __slots__ = (
+        "adopted",
         "also",
         "cancel_at",
         "deadline",
@@ -71,10 +72,10 @@ class Held:
         "heartbeat_at",
         "input",
         "key",
-        "losses",
         "parked_until",
         "queued",
         "run_id",
+        "secret_names",
         "secrets",
         "session",
         "since",
@@ -94,7 +95,6 @@ class Held:
         self.session: Any = None
         self.input: bytes = queued.input
         self.run_id = 0
-        self.losses = 0
         self.started_us = 0
         self.since = NEVER
         self.deadline = NEVER
@@ -102,7 +102,10 @@ class Held:
         self.cancel_at = NEVER
         self.parked_until = NEVER
         self.secrets = NO_TRACES
+        self.secret_names: list[str] = []
         self.told = False
+        # From a resume token: only its worker has the input.
+        self.adopted = False
         self.worker = ""
 
 

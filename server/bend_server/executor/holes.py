@@ -63,6 +63,20 @@ async def fill(
     return filled, traces(used)
 
 
+def secret_names(queued: frames_pb2.QueuedTask) -> list[str]:
+    """Return the names of the secrets in a task's holes, each once, in order."""
+    names = (part.secret for hole in queued.holes for part in hole.parts if part.secret)
+    return list(dict.fromkeys(names))
+
+
+async def traces_of(names: list[str], namespace: str, secrets: Secrets) -> Traces | None:
+    """Return the traces of secrets by name; None when one of them cannot be read now."""
+    try:
+        return traces([await _secret(name, namespace, secrets) for name in names])
+    except Unfillable:
+        return None
+
+
 async def _value(
     hole: frames_pb2.Hole, namespace: str, blobs: Blobs, secrets: Secrets, used: list[str]
 ) -> bytes:

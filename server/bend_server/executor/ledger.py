@@ -9,7 +9,12 @@ from bend.internal.v1 import frames_pb2
 from bend_server.core.errors import InvalidInput
 from bend_server.executor.groups import Group
 from bend_server.executor.holdings import Frame, Held, Key, key_of
-from bend_server.executor.options import CANCELLED_MAX, CANCELLED_S, FRAME_TASKS_LIMIT
+from bend_server.executor.options import (
+    CANCELLED_MAX,
+    CANCELLED_S,
+    FRAME_TASKS_LIMIT,
+    LOSSES_KEPT_MAX,
+)
 from bend_server.ports.queue import Delivery, Queue
 
 
@@ -22,6 +27,7 @@ class Ledger:
         self.held: dict[Key, Held] = {}
         # Cancelled tries, and executions as (id,): until when they are remembered.
         self._cancelled: dict[Any, float] = {}
+        self._losses: dict[Key, int] = {}
 
     def admit(
         self, group: Group, delivery: Delivery, ack_wait_s: float, now: float
@@ -98,6 +104,14 @@ class Ledger:
             self._queue.nak(frame.token)
         else:
             self._queue.ack(frame.token)
+
+    def lose(self, key: Key) -> int:
+        """Note that a worker was lost with a try; return how many were, also over hand-backs."""
+        lost = self._losses.pop(key, 0) + 1
+        self._losses[key] = lost
+        if len(self._losses) > LOSSES_KEPT_MAX:
+            self._losses.pop(next(iter(self._losses)))
+        return lost
 
     def progress(self, now: float) -> None:
         """Restart the ack_wait of every open frame that has used a third of it."""

@@ -11,12 +11,11 @@ from google.protobuf.message import DecodeError
 
 from bend.internal.v1 import control_pb2, frames_pb2
 from bend.v1 import executor_service_pb2 as pb
-from bend_server.executor import tokens
+from bend_server.executor import holes, tokens
 from bend_server.executor.dispatch import Dispatch
 from bend_server.executor.groups import Group
 from bend_server.executor.holdings import (
     ENDED,
-    FILLING,
     NEVER,
     OUTBOX,
     PARKED,
@@ -30,6 +29,7 @@ from bend_server.executor.holdings import (
 from bend_server.executor.inquiry import closed_keys
 from bend_server.executor.options import ExecutorOptions
 from bend_server.executor.sessions import Session
+from bend_server.ports.links import Secrets
 from bend_server.ports.queue import Queue
 
 ADOPTED = "executor.adopted"
@@ -40,7 +40,10 @@ _log = structlog.get_logger(__name__)
 class Resumption:
     """Parks and adopts."""
 
-    def __init__(self, dispatch: Dispatch, queue: Queue, options: ExecutorOptions) -> None:
+    def __init__(
+        self, dispatch: Dispatch, queue: Queue, secrets: Secrets, options: ExecutorOptions
+    ) -> None:
+        self._secrets = secrets
         self._dispatch = dispatch
         self._queue = queue
         self._options = options
@@ -100,11 +103,13 @@ class Resumption:
             keys = [(f.execution, f.task, f.item, f.try_) for f in wanted]
             closed = await closed_keys(self._queue, slot, keys)
             for key, facts in zip(keys, wanted, strict=True):
-                # What a secret could leak through cannot be scrubbed without its value.
-                if key in closed or facts.secrets:
+                if key in closed:
                     continue
-                held = self._held_for(groups[facts.group], facts)
-                if held is not None:
+                # What a secret could leak through cannot be scrubbed without its value.
+                found = await holes.traces_of(facts.secrets, facts.namespace, self._secrets)
+                held = self._held_for(groups[facts.group], facts) if found is not None else None
+                if held is not None and found is not None:
+                    held.secrets, held.secret_names = found, facts.secrets
                     self._resume(held, groups[facts.group], session)
                     adopted.append(held)
         if adopted:
@@ -140,7 +145,8 @@ class Resumption:
             )
             setattr(queued, "try", facts.try_)
             held = ledger.held[key] = Held(key, frame, group, queued)
-        elif held.state not in (FILLING, QUEUED, OUTBOX):
+            held.adopted = True
+        elif held.state not in (QUEUED, OUTBOX):
             return None
         left_us = facts.deadline_us - self._dispatch.clock.now_us()
         held.deadline = now + left_us / 1_000_000 if facts.deadline_us else NEVER

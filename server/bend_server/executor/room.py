@@ -77,13 +77,14 @@ class ExecutorRoom:
         self._dispatch = Dispatch(
             self._queue, self._blobs, self._clock, self._chance, self._secrets, self._options
         )
-        self._resumption = Resumption(self._dispatch, self._queue, self._options)
+        self._resumption = Resumption(self._dispatch, self._queue, self._secrets, self._options)
         self._deadlines = Deadlines(self._dispatch, self._queue, self._options)
         self._announcer = Announcer(self._queue, self._options.name, self._chance.u64())
         self._subscriptions = [
             await self._queue.subscribe("executor.cancel", self._cancelled),
             await self._queue.subscribe(ADOPTED, self._resumption.heard),
         ]
+        self._queue.on_reconnect(self._announcer.changed)
         loop = asyncio.get_running_loop()
         self._running = True
         self._tasks = [

@@ -1,7 +1,7 @@
 """Resume tokens: what an executor needs to go on with a task that another one handed over.
 
 A token is JSON and an HMAC-SHA256 over it. It is bound to the instance and its namespace, and it
-expires; a service can neither read secrets from it nor make one up.
+expires; a service cannot make one up. Of secrets it has the names only.
 """
 
 import hashlib
@@ -11,6 +11,7 @@ from typing import NamedTuple
 import orjson
 
 VERSION = 1
+TOKEN_BYTES_MAX = 1024
 _MAC_BYTES = 32
 
 
@@ -38,12 +39,14 @@ class Resumption(NamedTuple):
     heartbeat_timeout_ms: int
     expires_us: int
     task_id: str
-    secrets: int
+    secrets: list[str]
 
 
 def seal(key: bytes, facts: Resumption) -> bytes:
-    """Return the token of a hand-over."""
+    """Return the token of a hand-over; empty when it would be over the protocol's limit."""
     body = orjson.dumps(list(facts))
+    if len(body) + _MAC_BYTES > TOKEN_BYTES_MAX:
+        return b""
     return body + hmac.new(key, body, hashlib.sha256).digest()
 
 
