@@ -252,6 +252,14 @@ class Engine:
             return None
         return main.exception()
 
+    async def join(self) -> None:
+        """Wait until the loops have ended; raise the fault that ended them, if one did."""
+        if self._main is not None:
+            await asyncio.wait([self._main])
+            failed = self.failed
+            if failed is not None:
+                raise failed
+
     @property
     def ready(self) -> bool:
         """Whether this engine has its lease, owns partitions and has recovered them."""

@@ -16,6 +16,7 @@ class Live:
         lease: the lease in force, or None.
         claimed: partitions that the lease owns in SQL; the fence of every commit.
         owned: those of them that are recovered: starts and look-ups go there.
+        closing: those that are about to be given away: nothing moves in them any more.
         order: `owned` in ascending order, for round-robin.
         states: executions in memory, by id. States run ahead of SQL by at most two commits.
         held: executions whose fate a commit decides just now; nobody may load them from SQL.
@@ -25,6 +26,7 @@ class Live:
 
     __slots__ = (
         "claimed",
+        "closing",
         "generation",
         "held",
         "lease",
@@ -38,6 +40,7 @@ class Live:
         self.lease: Lease | None = None
         self.claimed: frozenset[int] = frozenset()
         self.owned: frozenset[int] = frozenset()
+        self.closing: frozenset[int] = frozenset()
         self.order: list[int] = []
         self.states: dict[int, ExecutionState] = {}
         self.held: dict[int, None] = {}
@@ -66,13 +69,15 @@ class Live:
         self._set_owned(self.owned.union(partitions))
 
     def close(self, partitions: list[int]) -> None:
-        """Stop new work in partitions; what is in memory goes on until it is committed."""
+        """Stop all work in partitions; what is gathered already may still be committed."""
+        self.closing = self.closing.union(partitions)
         self._set_owned(self.owned.difference(partitions))
 
     def forget(self, partitions: list[int]) -> None:
         """Drop partitions with their memory."""
         gone = frozenset(partitions)
         self.close(partitions)
+        self.closing = self.closing.difference(gone)
         self.claimed = self.claimed.difference(gone)
         for execution in [key for key in self.states if partition_of(key) in gone]:
             del self.states[execution]
@@ -83,6 +88,7 @@ class Live:
         """Drop all memory; claimed partitions stay claimed and must be recovered again."""
         self.generation += 1
         self._set_owned(frozenset())
+        self.closing = frozenset()
         self.states.clear()
         self.held.clear()
         self.recent.clear()

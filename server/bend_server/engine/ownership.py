@@ -154,7 +154,17 @@ class Ownership:
             await self._balance(lease)
             self.recovered.set()
             await self._rest()
-            live.lease = lease = await self._store.renew_lease(lease, options.lease_ttl_us)
+            live.lease = lease = await self._renew(lease)
+
+    async def _renew(self, lease: Lease) -> Lease:
+        """Renew; a database that is away for a moment is asked again while the lease lasts."""
+        while True:
+            try:
+                return await self._store.renew_lease(lease, self._options.lease_ttl_us)
+            except DependencyDown:
+                if self._error is not None or self._clock.now_us() >= lease.expires_us:
+                    raise
+            await asyncio.sleep(self._options.retry_s * 5)
 
     async def _rest(self) -> None:
         """Wait a third of the lease's life; raise what ended the tenure meanwhile."""

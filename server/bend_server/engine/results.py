@@ -10,6 +10,7 @@ from google.protobuf.message import DecodeError
 from bend.internal.v1 import frames_pb2
 from bend_server.core import limits, machine
 from bend_server.core.errors import Conflict, DependencyDown, DomainError
+from bend_server.core.ids import partition_of
 from bend_server.core.model import Failure, Outcome, TaskStatus
 from bend_server.engine.adoption import Adoption
 from bend_server.engine.commits import Commits
@@ -196,6 +197,7 @@ class Results:
         now_us = self._clock.now_us()
         states = self._live.states
         recent = self._live.recent
+        closing = self._live.closing
         effects = self._commits.gathering.effects
         chance = self._chance
         apply = machine.apply
@@ -204,6 +206,9 @@ class Results:
         for result in frame.results:
             execution = result.execution
             state = states.get(execution)
+            if closing and partition_of(execution) in closing:
+                unknown.append(result)
+                continue
             if state is None:
                 if execution in recent:
                     stale += 1

@@ -146,7 +146,11 @@ class Sweeper:
         except DomainError as error:
             log.warning("overdue_unusable", execution=execution, reason=error.reason)
             return False
-        if state is None or state.quarantined or not state.start.deadline_us:
+        if state is None or not state.start.deadline_us:
+            return False
+        if state.quarantined:
+            # It waits for a person, not for a deadline, and not in memory.
+            self._live.states.pop(execution, None)
             return False
         now_us = self._clock.now_us()
         ended = self._steps.timed_out(state, now_us)
