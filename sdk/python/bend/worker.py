@@ -14,6 +14,7 @@ import random
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,7 @@ class Worker:
             "token": token,
             "home": home,
         }
+        self._wake = asyncio.Event()
         self._current: Stream | None = None
         self._open: set[Stream] = set()
         self._stop_wanted = False
@@ -135,8 +137,9 @@ class Worker:
 
     async def _serve_with_signals(self) -> None:
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._on_signal, number)
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, self._on_signal, number)
         await self.serve()
         if self._left_behind:
             # Threads of author code cannot be stopped, and the interpreter would wait for them.
@@ -163,7 +166,6 @@ class Worker:
             NotPermitted, Unauthenticated: this identity may not serve (at the first connection).
         """
         self._place_now()
-        self._wake = asyncio.Event()
         self._rooms = TaskRoom(self.components, self.threads)
         try:
             while not self._stop_wanted:

@@ -41,7 +41,7 @@ def print_json(document: Any, *, pretty: bool | None = None) -> None:
 def compact(data: bytes, width: int) -> str:
     """Return a payload in at most `width` characters of one line."""
     text = data.decode("utf-8", errors="replace").replace("\n", " ")
-    return text if len(text) <= width else text[: max(1, width - 1)] + "…"
+    return text if len(text) <= width else text[: max(0, width - 1)] + "…"[:width]
 
 
 def print_table(columns: Iterable[str], rows: Iterable[Iterable[str]], *, empty: str) -> None:

@@ -11,6 +11,8 @@ import click
 from bend.cli.console import COLOURS, compact, counted, took
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from bend.models import Execution, WatchEvent
 
 MARKS = {
@@ -28,6 +30,7 @@ MARKS = {
 URGENCY = ("FAILED", "TIMED_OUT", "RUNNING", "WAITING", "SCHEDULED", "CANCELLED", "COMPLETED")
 ENDED = {"COMPLETED", "FAILED", "TIMED_OUT", "CANCELLED", "SKIPPED"}
 REFRESH_PER_S = 8
+NAME_CHARS_MAX = 40
 PARTIAL_LINE_S = 1.0
 
 
@@ -79,13 +82,23 @@ class TaskLine:
         self.status = event.status
         if event.status in ENDED:
             self.ended = event.time
-            if event.status == "COMPLETED":
+            if event.status in ("COMPLETED", "SKIPPED"):
                 self.text = counted(self.partials, "partial output") if self.partials else ""
         elif event.status in ("RUNNING", "SCHEDULED"):
             self.began = self.began or event.time
             self.ended = None
         if event.status in ("FAILED", "TIMED_OUT", "CANCELLED", "WAITING"):
             self.text = failure_text(event.data) or self.text
+
+    def detail(self) -> str:
+        """Return what is worth telling besides the status."""
+        text = self.text
+        if self.partials and self.status not in ENDED:
+            text = f"#{self.partials}  {text}"
+        if self.items:
+            done = sum(1 for one in self.items.values() if one in ENDED)
+            text = f"{done} of {len(self.items)} items  {text}"
+        return text
 
     def span(self, now: datetime) -> str:
         """Return how long it runs or ran."""
@@ -218,38 +231,42 @@ class LiveProgress:
 
     def _render(self) -> Any:
         from rich.console import Group
-        from rich.table import Table
         from rich.text import Text
 
-        now = datetime.now(UTC)
-        table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
-        for name in ("mark", "task", "status", "span"):
-            table.add_column(name, no_wrap=True)
-        table.add_column("text", no_wrap=True, overflow="ellipsis", ratio=1)
         shown = self.board.shown(max(3, self._console.height - 4))
-        for line in shown:
-            style = COLOURS.get(line.status, "")
-            status = line.status.lower().replace("_", " ")
-            if line.attempt > 1:
-                status += f" (attempt {line.attempt})"
-            text = line.text
-            if line.items:
-                done = sum(1 for one in line.items.values() if one in ENDED)
-                text = f"{done} of {len(line.items)} items  {text}"
-            if line.partials and line.status not in ENDED:
-                text = f"#{line.partials}  {text}"
-            table.add_row(
-                Text(MARKS.get(line.status, "?"), style=style),
-                Text(line.name),
-                Text(status, style=style),
-                Text(line.span(now), style="bright_black"),
-                Text(text, style="bright_black"),
-            )
         head = Text(self.board.execution, style="bold")
         head.append(f"  {self.board.status.lower()}", style=COLOURS.get(self.board.status, ""))
         hidden = len(self.board.lines) - len(shown)
         tail = self.board.summary() + (f"; {hidden} not shown" if hidden else "")
-        return Group(head, table, Text(tail, style="bright_black"))
+        rows = table_rows(shown, self._console.width, datetime.now(UTC))
+        return Group(head, *rows, Text(tail, style="bright_black"))
+
+
+def table_rows(shown: "list[TaskLine]", width: int, now: datetime) -> "list[Text]":
+    """Return a line per task in aligned columns; only the last column is ever cut."""
+    from rich.text import Text
+
+    cells = []
+    for line in shown:
+        status = line.status.lower().replace("_", " ")
+        if line.attempt > 1:
+            status += f" (attempt {line.attempt})"
+        cells.append((line, compact(line.name.encode(), NAME_CHARS_MAX), status, line.span(now)))
+    name_width = max((len(name) for _, name, _, _ in cells), default=0)
+    status_width = max((len(status) for _, _, status, _ in cells), default=0)
+    span_width = max((len(span) for _, _, _, span in cells), default=0)
+    left = width - name_width - status_width - span_width - 9
+    rows = []
+    for line, name, status, span in cells:
+        style = COLOURS.get(line.status, "")
+        row = Text(no_wrap=True, overflow="crop")
+        row.append(f"{MARKS.get(line.status, '?')} ", style=style)
+        row.append(f"{name:<{name_width}}  ")
+        row.append(f"{status:<{status_width}}  ", style=style)
+        row.append(f"{span:>{span_width}}  ", style="bright_black")
+        row.append(compact(line.detail().encode(), max(0, left)), style="bright_black")
+        rows.append(row)
+    return rows
 
 
 class PlainProgress:

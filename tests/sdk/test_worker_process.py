@@ -1,0 +1,99 @@
+"""A worker as its author runs it: a program of its own, ended by signals."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import grpc
+import pytest
+
+from tests.kit.fakes.executor import FakeExecutor
+
+PROGRAM = """
+import asyncio, sys, time
+from bend import Worker, component
+
+@component("p.slow")
+async def slow(seconds: float) -> str:
+    print("began", flush=True)
+    await asyncio.sleep(seconds)
+    return "done"
+
+@component("p.stuck")
+def stuck() -> None:
+    print("began", flush=True)
+    time.sleep(3600)
+
+Worker([slow, stuck], drain_timeout=float(sys.argv[1])).run()
+"""
+
+
+@contextmanager
+def program(fake: FakeExecutor, drain_s: float = 10.0) -> Iterator["subprocess.Popen[str]"]:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("BEND_")}
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(drain_s)],
+        env=environment | {"BEND_URL": fake.url},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate(timeout=10)
+
+
+def began(process: "subprocess.Popen[str]") -> None:
+    assert process.stdout is not None
+    assert process.stdout.readline() == "began\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_drains_and_exits_well(number: signal.Signals) -> None:
+    with FakeExecutor() as fake, program(fake) as process:
+        connection = fake.connection()
+        connection.welcome()
+        connection.task(1, 0, input={"seconds": 0.3})
+        began(process)
+        process.send_signal(number)
+        assert connection.output(1) == "done"
+        assert connection.drained
+        assert process.wait(10) == 0
+
+
+def test_a_second_signal_ends_at_once() -> None:
+    with FakeExecutor() as fake, program(fake) as process:
+        connection = fake.connection()
+        connection.welcome()
+        connection.task(1, 0, input={"seconds": 60})
+        began(process)
+        process.send_signal(signal.SIGTERM)
+        connection.until(lambda: connection.drained, "the drain")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 128 + signal.SIGTERM
+
+
+def test_a_function_that_never_returns_does_not_keep_the_process() -> None:
+    with FakeExecutor() as fake, program(fake, drain_s=0.3) as process:
+        connection = fake.connection()
+        connection.welcome()
+        connection.task(1, 1)
+        began(process)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 1
+
+
+def test_a_refusal_is_one_line_and_a_code() -> None:
+    with FakeExecutor() as fake:
+        fake.refusals.append((grpc.StatusCode.PERMISSION_DENIED, "not you"))
+        with program(fake) as process:
+            assert process.wait(10) == 6
+            assert process.stderr is not None
+            text = process.stderr.read()
+        assert "PERMISSION_DENIED: not you" in text
+        assert "Traceback" not in text
