@@ -47,7 +47,8 @@ class House:
                 )
             for stream in (TASKS, RESULTS, CHUNKS):
                 await made[0]._link.call(f"$JS.API.STREAM.DELETE.{stream}", {})
-            await made[0]._make_streams()
+            for client in made:
+                await client._know_streams()
             for stream in (TASKS, RESULTS, CHUNKS):
                 # The server may still be deleting when a stream of that name is made again.
                 await made[0].purge(stream, ">")

@@ -95,6 +95,33 @@ def test_a_wiped_store_is_set_up_again(server: NatsServer) -> None:
     scenario()
 
 
+def test_acks_of_a_lost_store_touch_nothing(server: NatsServer) -> None:
+    """A token from before a wipe names a sequence that is another message now."""
+
+    @in_loop
+    async def scenario() -> None:
+        async with connected(server) as queue, connected(server) as other:
+            consumer = await queue.consume(TASKS, "tasks.a", "g-a", 30, None)
+            consumer.demand(10)
+            await queue.publish("tasks.a", b"old")
+            async with asyncio.timeout(10):
+                old = await consumer.next()
+            server.kill(wipe=True)
+            await eventually(lambda: not queue.connected and not other.connected)
+            queue.ack(old.token)
+            await asyncio.to_thread(server.start)
+            sequence = await queue.publish("tasks.a", b"new")
+            assert sequence == old.sequence
+            assert await _next(consumer) == b"new"
+            queue.ack(old.token)
+            other.ack(old.token)
+            await queue.publish("tasks.b", b"later")
+            await other.publish("tasks.b", b"later")
+            assert await queue.holds(TASKS, sequence)
+
+    scenario()
+
+
 def test_a_server_that_stays_away_is_an_error(server: NatsServer) -> None:
     """No await hangs: each has a deadline of its own."""
 

@@ -10,6 +10,8 @@ from bend_server.executor.groups import Group
 from bend_server.executor.options import ANNOUNCE_GAP_S, ANNOUNCE_S
 from bend_server.ports.queue import Queue, QueueDown
 
+# Of one group in one announcement: a message may not be over 1 MiB.
+INSTANCES_MAX = 1000
 SUBJECT = "registry.announce"
 
 _log = structlog.get_logger(__name__)
@@ -78,6 +80,10 @@ def _announcement(group: Group) -> control_pb2.GroupAnnouncement:
         long_running=group.contract.long_running,
     )
     for session in group.sessions:
+        if not session.draining:
+            said.credit += session.credit
+        if len(said.instances) >= INSTANCES_MAX:
+            continue
         said.instances.add(
             instance_id=session.instance_id,
             credit=session.credit,
@@ -85,6 +91,4 @@ def _announcement(group: Group) -> control_pb2.GroupAnnouncement:
             draining=session.draining,
             connected_us=session.connected_us,
         )
-        if not session.draining:
-            said.credit += session.credit
     return said

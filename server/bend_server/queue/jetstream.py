@@ -68,6 +68,7 @@ class NatsQueue:
         self._consumers: list[NatsConsumer] = []
         self._listeners: list[Callable[[], None]] = []
         self._created: dict[str, int] = {}
+        self._stamps: dict[str, str] = {}
 
     @classmethod
     async def connect(
@@ -96,7 +97,7 @@ class NatsQueue:
         queue = cls(streams)
         await queue._link.open(url, ssl_context, name, inbox_prefix, timeout_s)
         try:
-            await queue._make_streams()
+            await queue._know_streams()
         except QueueDown:
             await queue.close()
             raise
@@ -117,10 +118,16 @@ class NatsQueue:
         """See ports.queue.Queue."""
         self._listeners.append(callback)
 
-    async def _make_streams(self) -> None:
-        if self._streams is None:
+    async def _know_streams(self) -> None:
+        """Make the streams, or learn which ones there are. Raises QueueDown."""
+        if self._streams is not None:
+            await self._make_streams(self._streams)
             return
-        for config in stream_configs(self._streams):
+        for name in (TASKS, RESULTS, CHUNKS):
+            self._know(name, await self.incarnation(name))
+
+    async def _make_streams(self, options: StreamOptions) -> None:
+        for config in stream_configs(options):
             name = str(config["name"])
             try:
                 reply = await self._link.call(f"$JS.API.STREAM.CREATE.{name}", config)
@@ -128,13 +135,21 @@ class NatsQueue:
                 if error.code != _NAME_IN_USE:
                     raise
                 reply = await self._link.call(f"$JS.API.STREAM.UPDATE.{name}", config)
-            self._created[name] = _micros(reply["created"])
+            self._know(name, _micros(reply["created"]))
+
+    def _know(self, name: str, created_us: int) -> None:
+        self._created[name] = created_us
+        self._stamps[name] = str(created_us)
 
     async def _revive(self) -> None:
         before = dict(self._created)
-        await self._make_streams()
+        await self._know_streams()
+        wiped = before != self._created
+        if wiped:
+            # Acks of the lost store would hit new messages of the same sequence.
+            self._link.forget_posts()
         for consumer in list(self._consumers):
-            if before != self._created:
+            if wiped:
                 consumer.restart()
             else:
                 consumer.revive()
@@ -212,25 +227,37 @@ class NatsQueue:
         return await self._open(CHUNKS, make, acks=False)
 
     async def _open(self, stream: str, make: Any, *, acks: bool) -> Consumer:
-        consumer = NatsConsumer(self._link, stream, make, self._consumers.remove, acks=acks)
+        consumer = NatsConsumer(
+            self._link,
+            stream,
+            make,
+            self._consumers.remove,
+            stamp=lambda: self._stamps[stream] if acks else "",
+        )
         await consumer.open()
         self._consumers.append(consumer)
         return consumer
 
     def ack(self, token: str) -> None:
         """See ports.queue.Queue."""
-        self._link.post(token, b"+ACK")
+        self._settle(token, b"+ACK")
 
     def nak(self, token: str, delay_s: float = 0.0) -> None:
         """See ports.queue.Queue."""
         body = b"-NAK"
         if delay_s > 0:
             body = b'-NAK {"delay": %d}' % int(delay_s * 1_000_000_000)
-        self._link.post(token, body)
+        self._settle(token, body)
 
     def in_progress(self, token: str) -> None:
         """See ports.queue.Queue."""
-        self._link.post(token, b"+WPI")
+        self._settle(token, b"+WPI")
+
+    def _settle(self, token: str, verdict: bytes) -> None:
+        """Answer a delivery, unless its stream is gone; the token begins with when it was made."""
+        created, _, reply = token.partition("@")
+        if created in self._stamps.values():
+            self._link.post(reply, verdict)
 
     async def _last_sequence(self, stream: str) -> int:
         reply = await self._link.call(f"$JS.API.STREAM.INFO.{stream}", {})

@@ -73,6 +73,7 @@ class NatsLink:
         self._outbox: deque[tuple[str, bytes]] = deque(maxlen=OUTBOX_MAX)
         self._kick = asyncio.Event()
         self._up = asyncio.Event()
+        self._settled = asyncio.Event()
         self._writer: asyncio.Task[None] | None = None
         self._reviver: asyncio.Task[None] | None = None
 
@@ -120,6 +121,7 @@ class NatsLink:
             await self._client.close()
             raise QueueDown(f"cannot connect to {url}: {error!r}") from error
         self._up.set()
+        self._settled.set()
         self._writer = asyncio.get_running_loop().create_task(self._write())
 
     async def close(self) -> None:
@@ -139,6 +141,7 @@ class NatsLink:
 
     async def _lost(self) -> None:
         self._up.clear()
+        self._settled.clear()
         self._interrupt()
         if not self._client.is_closed:
             _log.warning("queue_disconnected")
@@ -151,13 +154,27 @@ class NatsLink:
         self._reviver = asyncio.get_running_loop().create_task(self._revive())
 
     async def _revive(self) -> None:
-        try:
-            await self._on_back()
-        except QueueDown:
-            # The connection broke again: its return starts this anew.
-            _log.warning("queue_revival_failed")
+        while self._up.is_set():
+            try:
+                await self._on_back()
+            except QueueDown as error:
+                # JetStream may need longer than the connection; a new break starts this anew.
+                _log.warning("queue_revival_failed", error=str(error))
+                await asyncio.sleep(RECONNECT_WAIT_S)
+            else:
+                break
+        else:
             return
+        self._settled.set()
         _log.info("queue_reconnected")
+
+    def forget_posts(self) -> None:
+        """Drop what waits in the outbox: it speaks of a store that is gone."""
+        self._outbox.clear()
+
+    async def wait_settled(self) -> None:
+        """Wait until the connection is up and it is known which streams there are."""
+        await self._settled.wait()
 
     def _interrupt(self) -> None:
         for answer in list(self._open.values()):
@@ -272,7 +289,7 @@ class NatsLink:
         while True:
             await self._kick.wait()
             self._kick.clear()
-            await self._up.wait()
+            await self._settled.wait()
             await self._empty_outbox()
 
     async def _empty_outbox(self) -> None:
@@ -283,7 +300,7 @@ class NatsLink:
                 await self.send(subject, data)
             except (Interrupted, QueueDown):
                 outbox.appendleft((subject, data))
-                if not self._up.is_set():
+                if not self._settled.is_set():
                     self._kick.set()
                     return
                 # Not connected, and not told so yet.

@@ -26,14 +26,14 @@ _NS = 1_000_000_000
 _log = structlog.get_logger(__name__)
 
 
-def delivery_of(message: Msg) -> Delivery:
-    """Read the delivery's facts from its ack subject.
+def delivery_of(message: Msg, stamp: str) -> Delivery:
+    """Read the delivery's facts from its ack subject; the token is the stamp, `@`, that subject.
 
     `$JS.ACK.<stream>.<consumer>.<deliveries>.<stream seq>.<consumer seq>.<ns>.<pending>`, with
     domain and account before the stream in the long form.
     """
-    token = message.reply
-    parts = token.split(".")
+    reply = message.reply
+    parts = reply.split(".")
     first = 4 if len(parts) == 9 else 6
     return Delivery(
         message.subject,
@@ -41,7 +41,7 @@ def delivery_of(message: Msg) -> Delivery:
         int(parts[first + 1]),
         int(parts[first]),
         int(parts[first + 3]) // 1000,
-        token,
+        f"{stamp}@{reply}" if stamp else "",
     )
 
 
@@ -53,7 +53,7 @@ class NatsConsumer:
         stream: the stream's name.
         make: makes the consumer on the server and returns its name; idempotent.
         forget: called once on close.
-        acks: whether deliveries are to be acked, so that unseen ones are handed back.
+        stamp: tells when the stream was made, for the tokens; empty where nothing is acked.
     """
 
     def __init__(
@@ -63,9 +63,9 @@ class NatsConsumer:
         make: Callable[[int], Awaitable[str]],
         forget: Callable[["NatsConsumer"], None],
         *,
-        acks: bool,
+        stamp: Callable[[], str],
     ) -> None:
-        self._acks = acks
+        self._stamp = stamp
         self._link = link
         self._stream = stream
         self._make = make
@@ -121,7 +121,7 @@ class NatsConsumer:
             return
         self._closed = True
         while self._buffer:
-            self._hand_back(self._buffer.popleft().token)
+            self._hand_back(self._buffer.popleft().token.partition("@")[2])
         if self._task is not None:
             self._task.cancel()
         self._forget(self)
@@ -129,10 +129,10 @@ class NatsConsumer:
         if self._subscription is not None:
             await self._link.unlisten(self._subscription)
 
-    def _hand_back(self, token: str) -> None:
+    def _hand_back(self, reply: str) -> None:
         """Let somebody else have a message that nobody here will look at."""
-        if self._acks:
-            self._link.post(token, b"-NAK")
+        if reply and self._stamp():
+            self._link.post(reply, b"-NAK")
 
     def revive(self) -> None:
         """The connection is back: the consumer may be gone, and every request is."""
@@ -158,7 +158,7 @@ class NatsConsumer:
         if message.headers and not message.data and status_of(message):
             self._status(message)
             return
-        delivery = delivery_of(message)
+        delivery = delivery_of(message, self._stamp())
         self._asked = max(0, self._asked - 1)
         self._wanted = max(0, self._wanted - 1)
         self._last = delivery.sequence
@@ -194,6 +194,7 @@ class NatsConsumer:
                 elif self._wanted <= self._asked:
                     continue
             self._kick.clear()
+            await self._link.wait_settled()
             try:
                 if self._broken:
                     await asyncio.sleep(backoff)
