@@ -20,7 +20,8 @@ from bend_server.bench.mesh import Mesh
 from tests.kit import journal
 
 LENGTH = 5
-EXECUTIONS = 2400
+EXECUTIONS = 4000
+IN_FLIGHT_MIN = 1000
 BATCH = 200
 END_S_MAX = 100.0
 COMPLETED_EXECUTION = 4
@@ -37,7 +38,8 @@ def document() -> bytes:
                 "id": f"s{i}",
                 "type": "journal.step",
                 "value": source,
-                "wait_ms": f"{{{{(input.value * 7 + {i * 11}) % 40}}}}",
+                # The first step is slow, so that many are in flight before the first ends.
+                "wait_ms": 500 if i == 1 else f"{{{{(input.value * 7 + {i * 11}) % 40}}}}",
             }
         )
     return orjson.dumps({"name": "kill_chain", "tasks": tasks})
@@ -153,13 +155,38 @@ class Verdict(NamedTuple):
     redone: int
 
 
+class Progress:
+    """Follows a run in SQL, and remembers the longest time in which no row was written."""
+
+    def __init__(self, database: Path) -> None:
+        self._database = database
+        self._since = time.monotonic()
+        self._deadline = self._since + END_S_MAX
+        self.rows = 0
+        self.unfinished = 0
+        self.stall_s = 0.0
+
+    def look(self) -> None:
+        """Read once. Fails the test when the run takes too long."""
+        query = (
+            "SELECT (SELECT count(*) FROM task_result), count(*) FROM execution WHERE status != ?"
+        )
+        with sqlite3.connect(f"file:{self._database}?mode=ro", uri=True) as connection:
+            rows, self.unfinished = connection.execute(query, (COMPLETED_EXECUTION,)).fetchone()
+        now = time.monotonic()
+        if rows != self.rows:
+            if self.rows:
+                self.stall_s = max(self.stall_s, now - self._since)
+            self.rows, self._since = rows, now
+        assert now < self._deadline, f"{self.unfinished} executions unfinished, {rows} rows"
+        time.sleep(0.02)
+
+
 def unfinished(database: Path) -> int:
     """Return how many executions SQL has as not completed."""
-    with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
-        (count,) = connection.execute(
-            "SELECT count(*) FROM execution WHERE status != ?", (COMPLETED_EXECUTION,)
-        ).fetchone()
-    return int(count)
+    progress = Progress(database)
+    progress.look()
+    return progress.unfinished
 
 
 def judge(database: Path, ids: dict[str, int], journal_file: Path) -> Verdict:

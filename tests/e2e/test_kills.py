@@ -4,7 +4,6 @@ What would break in production if these fail: the promise of the product.
 """
 
 import os
-import shutil
 import signal
 import threading
 import time
@@ -19,6 +18,9 @@ from tests.e2e import scenario
 
 pytestmark = [pytest.mark.kill, pytest.mark.timeout(240)]
 
+KILLS = 3
+Action = Callable[[Mesh, scenario.Worker, dict[str, int]], None]
+
 
 @pytest.fixture
 def mesh(tmp_path: Path) -> Iterator[Mesh]:
@@ -32,43 +34,34 @@ def mesh(tmp_path: Path) -> Iterator[Mesh]:
             fresh.down()
 
 
-def kill(mesh: Mesh, *names: str) -> None:
-    """SIGKILL processes of the mesh; one that is down right now counts as killed."""
-    pids = mesh.pids()
-    for name in names:
-        if name in pids:
-            try:
-                os.kill(pids[name], signal.SIGKILL)
-            except ProcessLookupError:
-                continue
-
-
-def wipe_queue(mesh: Mesh, worker: scenario.Worker) -> None:
+def wipe_queue(mesh: Mesh, worker: scenario.Worker, pids: dict[str, int]) -> None:
     """Kill NATS and take its store away."""
     del worker
     store = mesh.home / "nats"
-    store.rename(mesh.home / f"nats-gone-{time.monotonic_ns()}")
-    kill(mesh, "nats")
+    if store.exists():  # not yet made again since the last wipe, else
+        store.rename(mesh.home / f"nats-gone-{time.monotonic_ns()}")
+    os.kill(pids["nats"], signal.SIGKILL)
 
 
-def kill_worker(mesh: Mesh, worker: scenario.Worker) -> None:
+def kill_worker(mesh: Mesh, worker: scenario.Worker, pids: dict[str, int]) -> None:
     """Kill the component service and start another one."""
-    del mesh
+    del mesh, pids
     worker.kill()
     worker.start()
 
 
-def killer(*names: str) -> Callable[[Mesh, scenario.Worker], None]:
-    """Return an action that kills processes of the mesh."""
+def killer(*names: str) -> Action:
+    """Return an action that kills processes of the mesh at once."""
 
-    def action(mesh: Mesh, worker: scenario.Worker) -> None:
-        del worker
-        kill(mesh, *names)
+    def action(mesh: Mesh, worker: scenario.Worker, pids: dict[str, int]) -> None:
+        del mesh, worker
+        for name in names:
+            os.kill(pids[name], signal.SIGKILL)
 
     return action
 
 
-ACTIONS = {
+ACTIONS: dict[str, Action] = {
     "server": killer("server"),
     "executor": killer("executor"),
     "worker": kill_worker,
@@ -77,6 +70,16 @@ ACTIONS = {
     "envoy": killer("envoy"),
     "all": killer("server", "executor", "nats", "envoy", "components"),
 }
+
+
+def all_up(mesh: Mesh) -> dict[str, int]:
+    """Return the process ids once every process of the mesh runs again."""
+    deadline = time.monotonic() + 30
+    while True:
+        pids = mesh.pids()
+        if {"server", "executor", "nats", "envoy", "components"} <= set(pids):
+            return pids
+        assert time.monotonic() < deadline, f"only {sorted(pids)} run"
 
 
 @pytest.mark.parametrize("victim", ACTIONS)
@@ -88,50 +91,36 @@ def test_a_killed_process_loses_and_doubles_nothing(
     worker.start()
     caller = scenario.Caller(mesh)
     caller.deploy()
-    database = mesh.home / "bend.db"
     ids: dict[str, int] = {}
 
     def start_all() -> None:
         for first in range(0, scenario.EXECUTIONS, scenario.BATCH):
             ids.update(caller.start(first, scenario.BATCH))
 
+    total = scenario.EXECUTIONS * scenario.LENGTH
+    points = sorted(int(total * chance.uniform(0.02, 0.7)) for _ in range(KILLS))
+    progress = scenario.Progress(mesh.home / "bend.db")
     starter = threading.Thread(target=start_all)
     starter.start()
+    in_flight = []
     try:
-        stall = disturb_until_done(mesh, worker, chance.uniform, starter, database, ACTIONS[victim])
+        for point in points:
+            pids = all_up(mesh)
+            progress.look()
+            while progress.rows < point:
+                progress.look()
+            if in_flight and progress.unfinished < scenario.IN_FLIGHT_MIN:
+                break  # the run was faster than the mesh came back: enough was killed
+            in_flight.append(progress.unfinished)
+            ACTIONS[victim](mesh, worker, pids)
+        while starter.is_alive() or progress.unfinished:
+            progress.look()
     finally:
         starter.join(scenario.END_S_MAX)
         worker.kill()
-    verdict = scenario.judge(database, ids, worker.file)
+    verdict = scenario.judge(mesh.home / "bend.db", ids, worker.file)
     with capsys.disabled():
-        print(f"\n  {victim}: {verdict}, longest stall {stall:.2f} s")
+        print(f"\n  {victim}: in flight {in_flight}, {verdict}, stall {progress.stall_s:.2f} s")
     assert verdict[:4] == (0, 0, 0, 0)
+    assert min(in_flight) >= scenario.IN_FLIGHT_MIN
     assert len(ids) == scenario.EXECUTIONS
-
-
-def disturb_until_done(
-    mesh: Mesh,
-    worker: scenario.Worker,
-    uniform: Callable[[float, float], float],
-    starter: threading.Thread,
-    database: Path,
-    action: Callable[[Mesh, scenario.Worker], None],
-) -> float:
-    """Act at three random points, then wait for the end; return the longest stall in seconds."""
-    deadline = time.monotonic() + scenario.END_S_MAX
-    points = sorted(time.monotonic() + uniform(0.2, 3.0) for _ in range(3))
-    last, since, stall = -1, time.monotonic(), 0.0
-    while time.monotonic() < deadline:
-        now = time.monotonic()
-        if points and now >= points[0]:
-            points.pop(0)
-            action(mesh, worker)
-        left = scenario.unfinished(database)
-        if left != last:
-            stall = max(stall, now - since) if last >= 0 else stall
-            last, since = left, now
-        if not points and not left and not starter.is_alive():
-            return stall
-        time.sleep(0.02)
-    shutil.copy(mesh.home / "logs" / "server.log", mesh.home / "server-at-deadline.log")
-    pytest.fail(f"{last} executions unfinished after {scenario.END_S_MAX} s; logs in {mesh.home}")

@@ -30,16 +30,19 @@ class Mesh:
             self._env["BEND_DATABASE_URL"] = database
         self._worker: subprocess.Popen[bytes] | None = None
 
-    def bend(self, *arguments: str, timeout_s: float = START_S_MAX) -> str:
-        """Run a `bend` command on this mesh; return its standard output."""
-        done = subprocess.run(
+    def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
             [sys.executable, "-m", "bend", *arguments],
             env=self._env,
             capture_output=True,
             text=True,
-            timeout=timeout_s,
+            timeout=START_S_MAX,
             check=False,
         )
+
+    def bend(self, *arguments: str) -> str:
+        """Run a `bend` command on this mesh; return its standard output."""
+        done = self._run(*arguments)
         if done.returncode != 0:
             raise MeshError(f"bend {' '.join(arguments)} failed: {done.stderr[-2000:]}")
         return done.stdout
@@ -55,8 +58,11 @@ class Mesh:
         self.bend("down")
 
     def status(self) -> dict[str, Any]:
-        """Return what `bend status --json` says."""
-        found: dict[str, Any] = json.loads(self.bend("status", "--json"))
+        """Return what `bend status --json` says, also while a process is down."""
+        done = self._run("status", "--json")
+        if not done.stdout.strip():
+            raise MeshError(f"bend status failed: {done.stderr[-2000:]}")
+        found: dict[str, Any] = json.loads(done.stdout)
         return found
 
     def pids(self) -> dict[str, int]:
