@@ -9,7 +9,6 @@ from pathlib import Path
 
 from bend_server.certificates import CertificateFault
 from bend_server.config import Settings
-from bend_server.local import status
 from bend_server.local.home import Home, HomeFault
 from bend_server.local.mesh import Mesh
 from bend_server.local.ports import PortTaken
@@ -17,6 +16,8 @@ from bend_server.local.supervisor import START_S, StartFailed, Supervisor
 
 POLL_S = 0.02
 LATE_S = 15.0
+USAGE_EXIT = 2
+FAULT = "error: "
 
 
 class AlreadyRuns(Exception):
@@ -69,19 +70,21 @@ def detach(home: Home, command: Sequence[str], say: Callable[[str], None]) -> No
             list(command), stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
         )
     deadline = time.monotonic() + START_S + LATE_S
-    rest = ""
+    rest, faults = "", list[str]()
     while True:
         ended = process.poll() is not None
         text, offset = _more(log, offset)
         *lines, rest = (rest + text).split("\n")
         for line in lines:
+            if line.startswith(FAULT) or faults:
+                faults.append(line.removeprefix(FAULT))
+                continue
             say(line)
             if line.startswith("ready "):
                 return
         if ended:
-            if process.returncode == 2:
-                raise Unusable(status.failure(home) or "the mesh refuses its settings")
-            raise StartFailed(status.failure(home) or f"the mesh ended; see {log}")
+            text = "\n".join(faults).strip() or f"the mesh ended; see {log}"
+            raise Unusable(text) if process.returncode == USAGE_EXIT else StartFailed(text)
         if time.monotonic() > deadline:
             process.terminate()
             raise StartFailed(f"not ready in {START_S:.0f} s; see {log}")

@@ -37,11 +37,6 @@ def supervisor_pid(home: Home) -> int | None:
     return pid if isinstance(pid, int) else None
 
 
-def failure(home: Home) -> str:
-    """Return why the last start ended early; empty when it did not."""
-    return str(_account(home).get("failure", ""))
-
-
 def _account(home: Home) -> dict[str, Any]:
     try:
         found = json.loads(home.status.read_text())

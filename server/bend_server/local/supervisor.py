@@ -46,7 +46,6 @@ class Supervisor:
         self._processes: list[SupervisedProcess] = []
         self._told: set[str] = set()
         self._stop = asyncio.Event()
-        self._failure = ""
 
     async def run(self) -> None:
         """Start everything, say `ready …`, go on until SIGTERM or SIGINT, stop in order.
@@ -102,8 +101,7 @@ class Supervisor:
             await asyncio.gather(all_ready, stop, return_exceptions=True)
         if self._stop.is_set() or all(one.is_ready.is_set() for one in wanted):
             return
-        self._failure = self._missing(wanted)
-        raise StartFailed(self._failure)
+        raise StartFailed(self._missing(wanted))
 
     def _missing(self, wanted: list[SupervisedProcess]) -> str:
         late = [one for one in wanted if not one.is_ready.is_set()]
@@ -135,7 +133,6 @@ class Supervisor:
         document = {
             "version": 1,
             "pid": os.getpid(),
-            "failure": self._failure,
             "urls": {"https": self._mesh.https_url, "http": self._mesh.http_url},
             "database": masked_url(self._mesh.settings.database),
             "processes": [
