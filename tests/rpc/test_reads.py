@@ -189,13 +189,31 @@ async def test_a_page_of_large_outputs_ends_early(
         for task in (0, 1):
             key = await it.blobs.put(f"default/{internal}", b'"' + b"%d" % task * 900 + b'"')
             await it.engine.result(internal, task, output=None, blob=key)
-        monkeypatch.setattr(reads.with_outputs, "__defaults__", (1000,))
+        monkeypatch.setattr(reads.page_with_outputs, "__defaults__", (1000,))
         request = pb.ListTaskRunsRequest(execution_id=public)
         answer = await it.stub.ListTaskRuns(request, metadata=USER, timeout=5)
         assert [entry.task for entry in answer.tasks] == ["first"]
         request.page_token = answer.next_page_token
         answer = await it.stub.ListTaskRuns(request, metadata=USER, timeout=5)
         assert [entry.task for entry in answer.tasks] == ["second"]
+
+
+@in_loop
+async def test_a_full_answer_says_which_outputs_it_leaves_out(
+    authority: TestAuthority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reads, "OUTPUT_BYTES_MAX", 1000)
+    async with engine_room(authority) as it:
+        public, internal = await it.started()
+        key = await it.blobs.put(f"default/{internal}", b'"' + b"0" * 900 + b'"')
+        await it.engine.result(internal, 0, output=None, blob=key)
+        await it.engine.result(internal, 1, output=b'"' + b"1" * 900 + b'"')
+        shown = await it.rest("GetExecution", pb.GetExecutionRequest(execution_id=public))
+        assert len(shown["tasks"]["first"]["output"]) == 900
+        assert "output_left_out" not in shown["tasks"]["first"]
+        second = shown["tasks"]["second"]
+        assert (second["status"], second["output"]) == ("COMPLETED", None)
+        assert second["output_left_out"] is True
 
 
 @in_loop

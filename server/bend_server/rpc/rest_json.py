@@ -87,6 +87,8 @@ def task_map(tasks: Sequence[views.TaskView], *, lower: bool) -> dict[str, dict[
             entry["attempt"] = view.attempt
         entry["output"] = embedded(view.output)
         entry["error"] = failure(view.error)
+        if view.blob is not None and view.output is None:
+            entry["output_left_out"] = True
         if view.waiting:
             entry["waiting"] = view.waiting
         if view.item < 0:

@@ -78,6 +78,10 @@ _TASK: dict[str, Schema] = {
     "attempt": COUNT,
     "output": ANY,
     "error": ERROR_OR_NULL,
+    "output_left_out": {
+        "type": "boolean",
+        "description": "The answer was full; ListTaskRuns has the output.",
+    },
     "waiting": TEXT,
 }
 
@@ -129,6 +133,8 @@ COMPONENTS: dict[str, Schema] = {
                         "status": {"type": "string", "enum": [word.lower() for word in TASK_WORDS]},
                         "output": ANY,
                         "error": ERROR_OR_NULL,
+                        "output_left_out": _TASK["output_left_out"],
+                        "waiting": TEXT,
                     },
                     ("status",),
                 ),

@@ -15,6 +15,8 @@ from bend_server.rpc.rooms import OUTPUT_BYTES_MAX, Rooms
 
 TASKS_SHOWN_MAX = 1000
 SLICE = 1000
+# In place of a blob's key: the output is inline, but the answer is full.
+LEFT_OUT = "left out"
 ACTIVE = tuple(int(status) for status in ExecutionStatus if status not in EXECUTION_TERMINAL)
 
 
@@ -33,17 +35,41 @@ async def execution_tasks(
 async def with_outputs(
     rooms: Rooms, tasks: list[views.TaskView], room: int = OUTPUT_BYTES_MAX
 ) -> list[views.TaskView]:
-    """Return the tasks from the first on that fit into `room` bytes, blobs read."""
+    """Return all tasks, blobs read; outputs that no longer fit are left out and marked so.
+
+    Args:
+        room: bytes that the outputs may take together.
+    """
     shown: list[views.TaskView] = []
     for task in tasks:
-        view = task
-        if view.blob is not None and view.output is None:
-            view = view._replace(output=await rooms.blobs.get(view.blob))
+        view = await _read(rooms, task) if room > 0 else task
+        size = len(view.output or b"") + len(view.error or b"")
+        if size > room and view.output is not None:
+            view = view._replace(output=None, blob=view.blob or LEFT_OUT)
+        else:
+            room -= size
+        shown.append(view)
+    return shown
+
+
+async def page_with_outputs(
+    rooms: Rooms, tasks: list[views.TaskView], room: int = OUTPUT_BYTES_MAX
+) -> list[views.TaskView]:
+    """Return the tasks from the first on whose outputs fit into `room` bytes; at least one."""
+    shown: list[views.TaskView] = []
+    for task in tasks:
+        view = await _read(rooms, task)
         room -= len(view.output or b"") + len(view.error or b"")
         if room < 0 and shown:
             break
         shown.append(view)
     return shown
+
+
+async def _read(rooms: Rooms, view: views.TaskView) -> views.TaskView:
+    if view.blob is None or view.output is not None:
+        return view
+    return view._replace(output=await rooms.blobs.get(view.blob))
 
 
 async def task_messages(tasks: list[views.TaskView]) -> list[execution_pb2.TaskRun]:
@@ -195,7 +221,7 @@ class ReadRpcs:
             first = int(str(paging.read_token(scope, request.page_token, int, 1)[0]))
         every = await execution_tasks(rooms, summary)
         page = every[first : first + paging.page_size(request.page_size)]
-        tasks = await with_outputs(rooms, page)
+        tasks = await page_with_outputs(rooms, page)
         after = first + len(tasks)
         token = paging.make_token(scope, [after]) if after < len(every) else ""
         if call.rest:

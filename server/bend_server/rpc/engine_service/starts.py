@@ -19,7 +19,7 @@ from bend_server.rpc.engine_service.reads import (
     task_messages,
     with_outputs,
 )
-from bend_server.rpc.rooms import Rooms
+from bend_server.rpc.rooms import OUTPUT_BYTES_MAX, Rooms
 
 RESOLVE_TRIES = 3
 CURRENT_MAX = 4096
@@ -199,7 +199,9 @@ class StartRpcs:
         ended = await self._rooms.engine.wait(outcome.execution, wait_s)
         summary = await self._ended(call, command, outcome, ended)
         summary = await self._rooms.with_output(summary)
-        tasks = await with_outputs(self._rooms, await execution_tasks(self._rooms, summary))
+        left = OUTPUT_BYTES_MAX - len(summary.output or b"")
+        every = await execution_tasks(self._rooms, summary)
+        tasks = await with_outputs(self._rooms, every, left)
         now_us = self._rooms.clock.now_us()
         if call.rest:
             return pb.RunWorkflowResponse(
