@@ -193,6 +193,34 @@ async def test_a_client_without_certificate_needs_the_token(
 
 
 @in_loop
+async def test_web_pages_of_others_are_not_the_local_user(
+    authority: TestAuthority, tmp_path: Path
+) -> None:
+    """Any page in a browser on this machine can post to loopback."""
+    token = tmp_path / "token"
+    token.write_text("s3cret")
+    local = ("x-bend-listener", "http")
+    async with (
+        serving(authority, [engine()], authenticator=Authenticator(token_file=token)) as server,
+        channel(authority, server.port, "gateway") as target,
+    ):
+        for page in (
+            [("origin", "https://evil.example")],
+            [("origin", "null")],
+            [("origin", "http://localhost.evil.example")],
+            [("sec-fetch-site", "cross-site")],
+            [("sec-fetch-site", "same-site"), ("origin", "http://localhost:9")],
+        ):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await who(target, [local, *page])
+            assert caught.value.code() == grpc.StatusCode.UNAUTHENTICATED, page
+            proof = ("authorization", "Bearer s3cret")
+            assert await who(target, [local, proof, *page]) == "/user/local"
+        own = [("sec-fetch-site", "same-origin"), ("origin", "http://127.0.0.1:8080")]
+        assert await who(target, [local, *own]) == "/user/local"
+
+
+@in_loop
 async def test_a_namespace_must_be_the_callers_own(authority: TestAuthority) -> None:
     async with (
         serving(authority, [engine()]) as server,

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 from bend_server.core.errors import NotPermitted, Unauthenticated
 from bend_server.rpc.permissions import GRANTS, PUBLIC, Rule
@@ -20,6 +21,7 @@ REST_HEADER = "x-envoy-original-path"
 NAMESPACE_HEADER = "bend-namespace"
 NAMESPACE_DEFAULT = "default"
 LOCAL_USER = "/user/local"
+LOOPBACK_NAMES = frozenset(("localhost", "127.0.0.1", "::1"))
 TOKEN_BYTES_MAX = 4096
 
 
@@ -63,6 +65,18 @@ def peer(context: object) -> Peer:
 def set_peer(found: Peer) -> None:
     """Remember who makes the call, for the task that serves it."""
     _CURRENT.set(found)
+
+
+def _from_a_web_page(metadata: Mapping[str, str | bytes]) -> bool:
+    """Tell whether a browser sent the call for a page of another site.
+
+    A browser on this machine reaches loopback for every page it shows, so that being local proves
+    nothing about such a call. Programs send neither header.
+    """
+    if metadata.get("sec-fetch-site", "none") not in {"none", "same-origin"}:
+        return True
+    origin = metadata.get("origin")
+    return origin is not None and urlsplit(str(origin)).hostname not in LOOPBACK_NAMES
 
 
 class TokenFile:
@@ -168,6 +182,8 @@ class Authenticator:
                 return Peer("", True, NAMESPACE_DEFAULT, LOCAL_USER, rest)
             raise Unauthenticated("the bearer token is not valid")
         if self._loopback_is_user and metadata.get(LISTENER_HEADER) == "http":
+            if _from_a_web_page(metadata):
+                raise Unauthenticated("a web page needs the bearer token, also on this machine")
             return Peer("", True, NAMESPACE_DEFAULT, LOCAL_USER, rest)
         if rule.permission == PUBLIC:
             return Peer("", True, NAMESPACE_DEFAULT, "", rest)
