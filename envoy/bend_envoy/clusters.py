@@ -70,7 +70,9 @@ def _health(settings: GatewaySettings, upstream: Upstream) -> Json:
     return {
         "timeout": "2s",
         "interval": f"{settings.health_interval_s}s",
-        "no_traffic_interval": f"{settings.health_interval_s}s",
+        # Applies until the first request: a gateway that has just started must look closely.
+        "no_traffic_interval": "0.1s",
+        "no_traffic_healthy_interval": f"{settings.health_interval_s}s",
         # A replica that starts is found within a fraction of a second.
         "unhealthy_interval": "0.1s",
         "unhealthy_edge_interval": "0.1s",

@@ -1,21 +1,22 @@
 """Settings: names, bounds, precedence, and nothing secret in the log."""
 
+from dataclasses import FrozenInstanceError
 from pathlib import Path
 
 import pytest
 
 from bend.errors import ConfigurationError
 from bend.settings import VARIABLES
-from bend_server.config import Settings, load
+from bend_server.config import FIELDS, load
 
 
 def test_server_and_sdk_know_the_same_names() -> None:
-    assert {f"BEND_{name.upper()}" for name in Settings.model_fields} == set(VARIABLES)
+    assert {f"BEND_{name.upper()}" for name in FIELDS} == set(VARIABLES)
 
 
 def test_every_setting_says_what_it_is() -> None:
-    for name, field in Settings.model_fields.items():
-        assert field.description, name
+    for name, about in FIELDS.items():
+        assert about["description"], name
 
 
 def test_unknown_name_is_refused_with_the_nearest() -> None:
@@ -47,7 +48,7 @@ def test_flag_wins_over_environment_and_empty_means_unset(tmp_path: Path) -> Non
 
 
 def test_settings_cannot_be_changed() -> None:
-    with pytest.raises(ValueError, match="frozen"):
+    with pytest.raises(FrozenInstanceError):
         load({}).log_level = "error"  # type: ignore[misc]
 
 

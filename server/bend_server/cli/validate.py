@@ -8,7 +8,6 @@ import orjson
 
 from bend_server.core import limits
 from bend_server.core.errors import Finding
-from bend_server.language import findings_of
 
 INVALID = 3
 
@@ -47,5 +46,8 @@ def _check(name: str) -> list[Finding]:
                 data = file.read(limits.DOCUMENT_BYTES_MAX + 1)
     except OSError as error:
         raise click.UsageError(f"{name}: {error.strerror or error}") from error
+    # The compiler takes a moment to import; every other command would pay for it.
+    from bend_server.language import findings_of
+
     is_json = name.lower().endswith(".json")
     return findings_of(data, "application/json" if is_json else "application/yaml")

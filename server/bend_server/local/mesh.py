@@ -256,6 +256,8 @@ class Mesh:
             log=self.home.log("components"),
             ready=served,
             stop_s=STOP_OTHERS_S,
+            # Earlier it would only compete for the processor, and be refused.
+            after="executor",
         )
 
     def client_context(self) -> ssl.SSLContext:

@@ -15,7 +15,7 @@ BACKOFF_MAX_S = 10.0
 STEADY_S = 10.0
 """A process that ran so long starts again without a growing pause."""
 POLL_S = 0.05
-POLL_STEADY_S = 0.5
+POLL_STEADY_S = 0.1
 CONFIGURATION_EXIT = 2
 PR_SET_PDEATHSIG = 1
 
@@ -34,6 +34,7 @@ class ProcessSpec:
         log: takes its output.
         ready: tells by asking it (or who depends on it) whether it does its work.
         stop_s: seconds that an ordered stop may take.
+        after: name of a process that must be ready before the first start; empty: none.
     """
 
     name: str
@@ -43,6 +44,7 @@ class ProcessSpec:
     log: Path
     ready: Check
     stop_s: float
+    after: str = ""
 
 
 @dataclass

@@ -65,7 +65,7 @@ class Supervisor:
                 self._processes = [
                     SupervisedProcess(spec, self._changed) for spec in self._mesh.processes()
                 ]
-                tasks = [asyncio.create_task(one.run()) for one in self._processes]
+                tasks = [asyncio.create_task(self._start(one)) for one in self._processes]
                 await self._first_ready(tasks, ("envoy",))
             await self._first_ready(tasks, tuple(one.spec.name for one in self._processes))
             if not self._stop.is_set():
@@ -81,6 +81,13 @@ class Supervisor:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             self._write()
+
+    async def _start(self, process: SupervisedProcess) -> None:
+        """Run a process, the first time once the one that it names is ready."""
+        for other in self._processes:
+            if other.spec.name == process.spec.after:
+                await other.is_ready.wait()
+        await process.run()
 
     async def _first_ready(self, tasks: list[asyncio.Task[None]], names: tuple[str, ...]) -> None:
         """Return when all of these are ready, or a stop is wished."""
