@@ -6,7 +6,7 @@ from bend.internal.v1 import control_pb2
 from bend_server.core import limits
 from bend_server.core.effects import Cancel, Ready
 from bend_server.core.model import Failure, Outcome, TaskStatus
-from bend_server.engine.frames import FrameBuilder
+from bend_server.engine.frames import FrameBuilder, TaskHeads
 from bend_server.engine.inputs import Inputs
 from bend_server.engine.jobs import Jobs
 from bend_server.engine.lanes import Lane, Lanes, Work
@@ -23,6 +23,8 @@ PUBLISH_RETRY_S = 0.2
 PUBLISH_RETRY_S_MAX = 5.0
 NOTICE_KEYS_MAX = 1000
 PUMP_TASKS_MAX = 1024
+SCHEDULED = int(TaskStatus.SCHEDULED)
+RUNNING = int(TaskStatus.RUNNING)
 EXPIRE_PAUSE_US = 250_000
 
 
@@ -59,6 +61,7 @@ class Dispatch:
         self._frame_max = options.frame_tasks_max
         self._counters = counters
         self._pumping = False
+        self._heads = TaskHeads()
         self.lanes = Lanes()
         inputs.verdict = self.verdict
         inputs.again = self.again
@@ -225,13 +228,14 @@ class Dispatch:
         slot = self._live.slot
         states = self._live.states
         by_key = self._windows.by_key
-        frame = FrameBuilder(lane.namespace, group.name, slot)
+        frame = FrameBuilder(self._heads, lane.namespace, group.name, slot)
         for work in lane.take(count):
             ready = work[0]
             state, task, item, try_, _, _ = ready
             execution = state.start.id
             if (
-                state.open_try(task, item) != try_
+                not SCHEDULED <= state.statuses[task] <= RUNNING
+                or state.tries[task] != try_
                 or state.quarantined
                 or states.get(execution) is not state
                 or (execution, task, item, try_) in by_key
@@ -245,7 +249,7 @@ class Dispatch:
                 continue
             if frame.works and frame.size + len(rendered.data) > limits.FRAME_BYTES_MAX:
                 self._send(group, frame, now_us)
-                frame = FrameBuilder(lane.namespace, group.name, slot)
+                frame = FrameBuilder(self._heads, lane.namespace, group.name, slot)
             frame.add(work, rendered)
         if frame.works:
             self._send(group, frame, now_us)
