@@ -100,8 +100,7 @@ class NatsConsumer:
     def demand(self, messages: int) -> None:
         """See ports.queue.Consumer. What was asked for before a lowered demand may still come."""
         self._wanted = messages
-        if messages > self._asked:
-            self._kick.set()
+        self._top_up()
 
     async def next(self) -> Delivery:
         """See ports.queue.Consumer."""
@@ -164,7 +163,11 @@ class NatsConsumer:
         self._last = delivery.sequence
         self._buffer.append(delivery)
         self._wake()
-        if self._wanted > self._asked:
+        self._top_up()
+
+    def _top_up(self) -> None:
+        """Ask for more once half of what is wanted is used up: a request costs both sides."""
+        if self._wanted >= self._asked * 2 and self._wanted:
             self._kick.set()
 
     def _status(self, message: Msg) -> None:
