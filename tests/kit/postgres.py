@@ -84,7 +84,20 @@ class PostgresServer:
         return self._process.pid
 
     def start(self) -> None:
-        """Start the postmaster and wait until it answers."""
+        """Start the postmaster and wait until it answers.
+
+        The children of a killed one may hold its shared memory a moment longer: then the new one
+        ends at once, and is started again.
+        """
+        deadline = time.monotonic() + START_S
+        while True:
+            self._launch()
+            if asyncio.run(self._answers(deadline)):
+                return
+            if time.monotonic() > deadline:
+                raise RuntimeError((self.folder / "log").read_text()[-2000:])
+
+    def _launch(self) -> None:
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [
@@ -99,20 +112,19 @@ class PostgresServer:
                 cwd=self.folder,
                 start_new_session=True,
             )
-        asyncio.run(self._answers())
 
-    async def _answers(self) -> None:
-        deadline = time.monotonic() + START_S
-        while True:
+    async def _answers(self, deadline: float) -> bool:
+        while time.monotonic() < deadline:
             try:
                 connection = await asyncpg.connect(self._plain("postgres"), timeout=5)
             except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
-                if time.monotonic() > deadline:
-                    raise
+                if self._process is None or self._process.poll() is not None:
+                    return False
                 await asyncio.sleep(0.02)
             else:
                 await connection.close()
-                return
+                return True
+        return False
 
     def _plain(self, database: str) -> str:
         return f"postgresql://bend@127.0.0.1:{self.port}/{database}"

@@ -1,0 +1,259 @@
+"""Two engines over one PostgreSQL, as processes: the mesh's own `server`, and a second `engine`."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import grpc
+import orjson
+
+from bend.v1 import engine_service_pb2 as engine
+from bend.v1 import engine_service_pb2_grpc
+from bend_server.bench.mesh import Mesh
+from tests.e2e import scenario
+from tests.kit import journal
+from tests.kit.postgres import PostgresServer, free_port
+from tests.kit.waiting import wait_until
+
+CALL_S = 10.0
+PERSIST_S = 120.0
+# What a dead or stopped engine and a dead database explain, and nothing else.
+PASSING = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.ABORTED,
+    grpc.StatusCode.FAILED_PRECONDITION,
+)
+
+
+class Replicas:
+    """A mesh on PostgreSQL; `engine` is the second engine's process while it runs."""
+
+    def __init__(self, folder: Path, server: PostgresServer) -> None:
+        self.server = server
+        self.url = server.fresh_database()
+        self.mesh = Mesh(folder / "home", self.url)
+        self.engine: subprocess.Popen[bytes] | None = None
+        self.doors: list[Door] = []
+        # Value by public id of every execution that was accepted, over all tests of this mesh.
+        self.ids: dict[str, int] = {}
+        self.wished = 0
+        self._port = free_port()
+
+    def up(self) -> None:
+        """Start the mesh with its engine."""
+        self.mesh.up()
+        self.doors = [Door(self.mesh, self.mesh.address("server"))]
+
+    def start_second(self) -> None:
+        """Start the second engine, or another one in its place."""
+        log = (self.mesh.home / "logs" / "second.log").open("ab")
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("BEND_")}
+        self.engine = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "bend_server.main", "engine"),
+                *("--listen", f"127.0.0.1:{self._port}"),
+                *("--nats", f"tls://{self.mesh.address('nats')}"),
+            ],
+            stdout=log,
+            stderr=log,
+            env=environment | {"BEND_HOME": str(self.mesh.home), "BEND_DATABASE_URL": self.url},
+        )
+        log.close()
+        if len(self.doors) == 1:
+            self.doors.append(Door(self.mesh, f"127.0.0.1:{self._port}"))
+
+    def signal_second(self, number: signal.Signals) -> None:
+        """Send a signal to the second engine."""
+        if self.engine is None:
+            raise RuntimeError("there is no second engine")
+        self.engine.send_signal(number)
+
+    def values(self, count: int) -> range:
+        """Return input values that no execution has had."""
+        self.wished += count
+        return range(self.wished - count, self.wished)
+
+    def down(self) -> None:
+        """Stop all."""
+        if self.engine is not None and self.engine.poll() is None:
+            self.engine.send_signal(signal.SIGCONT)
+            self.engine.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.engine.wait(10)
+            self.engine.kill()
+            self.engine.wait(5)
+        for door in self.doors:
+            door.close()
+        self.mesh.down()
+
+    def rows(self, sql: str) -> list[Any]:
+        """Ask SQL, past all our own code."""
+
+        async def ask() -> list[Any]:
+            connection = await asyncpg.connect(self.url.replace("+asyncpg", ""), timeout=5)
+            try:
+                return list(await connection.fetch(sql))
+            finally:
+                await connection.close()
+
+        return asyncio.run(ask())
+
+    def shares(self) -> list[int]:
+        """Return how many partitions each live engine owns, the largest first."""
+        found = self.rows(
+            "SELECT count(*) AS n FROM partition p JOIN engine_lease l ON l.id = p.lease "
+            "WHERE l.expires_us > extract(epoch FROM clock_timestamp()) * 1000000 "
+            "GROUP BY l.id ORDER BY n DESC"
+        )
+        return [int(row["n"]) for row in found]
+
+    def wait_for_shares(self, wanted: list[int], within_s: float) -> float:
+        """Wait until the partitions are split so; return the seconds it took."""
+        began = time.monotonic()
+        wait_until(lambda: self.shares() == wanted, f"partitions split {wanted}", within_s)
+        return time.monotonic() - began
+
+    def unfinished(self) -> int:
+        """Return how many executions are not completed."""
+        (row,) = self.rows("SELECT count(*) AS n FROM execution WHERE status <> 4")
+        return int(row["n"])
+
+    def open_at_second(self) -> int:
+        """Return how many unfinished executions lie in the second engine's partitions."""
+        (row,) = self.rows(
+            "SELECT count(*) AS n FROM execution e JOIN partition p ON p.partition = e.partition "
+            f"JOIN engine_lease l ON l.id = p.lease WHERE e.status < 4 "
+            f"AND l.engine LIKE '%:{self._port}:%'"
+        )
+        return int(row["n"])
+
+    def written(self) -> tuple[int, int, int, int]:
+        """Return the number of rows of every table that a commit fills, and of ended runs."""
+        (row,) = self.rows(
+            "SELECT (SELECT count(*) FROM execution) AS executions, "
+            "(SELECT count(*) FROM execution WHERE finished_us IS NOT NULL) AS ended, "
+            "(SELECT count(*) FROM task_result) AS results, "
+            "(SELECT count(*) FROM execution_event) AS events"
+        )
+        return (row["executions"], row["ended"], row["results"], row["events"])
+
+    def judge(self, journal_file: Path) -> scenario.Verdict:
+        """Compare all of SQL's rows with the journal and with the only right outputs."""
+        ids = self.ids
+        done = journal.read(journal_file)
+        length = scenario.LENGTH
+        executions = self.rows("SELECT id, public_id, status, output FROM execution")
+        by_id = {row["id"]: row["public_id"] for row in executions}
+        wrong = sum(
+            row["status"] != scenario.COMPLETED_EXECUTION
+            or orjson.loads(row["output"])
+            != {f"s{length}": {"value": ids[row["public_id"]] + length}}
+            for row in executions
+        )
+        results = self.rows(
+            f"SELECT execution, task FROM task_result WHERE status = {scenario.COMPLETED_TASK}"
+        )
+        rows = Counter((by_id[row["execution"]], row["task"]) for row in results)
+        unseen = sum(
+            not done[journal.Entry(execution, f"s{task + 1}", ids[execution] + task)]
+            for execution, task in rows
+        )
+        missing = self.wished * length - len(rows) + len(set(ids) ^ set(by_id.values()))
+        return scenario.Verdict(
+            unfinished=self.unfinished(),
+            wrong=wrong,
+            lost=unseen + missing,
+            doubled=sum(count - 1 for count in rows.values()),
+            redone=sum(done.values()) - len(done),
+        )
+
+
+class Door:
+    """One engine's own port, with the benchmark's identity."""
+
+    def __init__(self, mesh: Mesh, address: str) -> None:
+        certs = mesh.home / "certs"
+        credentials = grpc.ssl_channel_credentials(
+            (certs / "ca.pem").read_bytes(),
+            (certs / "bench.key").read_bytes(),
+            (certs / "bench.pem").read_bytes(),
+        )
+        options = [
+            ("grpc.ssl_target_name_override", "localhost"),
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.max_reconnect_backoff_ms", 500),
+        ]
+        self._channel = grpc.secure_channel(address, credentials, options)
+        self.stub = engine_service_pb2_grpc.EngineServiceStub(self._channel)
+
+    def close(self) -> None:
+        """Close the channel."""
+        self._channel.close()
+
+
+def start(value: int) -> engine.StartRequest:
+    """Return the one right wish for a value."""
+    return engine.StartRequest(
+        workflow="kill_chain", parameters=b'{"value":%d}' % value, request_id=f"kill-{value}"
+    )
+
+
+def persist(doors: list[Door], method: str, request: Any) -> Any:
+    """Call one door after the other until one answers."""
+    deadline = time.monotonic() + PERSIST_S
+    turn = 0
+    while True:
+        try:
+            return getattr(doors[turn % len(doors)].stub, method)(request, timeout=CALL_S)
+        except grpc.RpcError as error:
+            if error.code() not in PASSING or time.monotonic() > deadline:
+                raise
+            turn += 1
+            time.sleep(0.1)
+
+
+def deploy(replicas: Replicas) -> None:
+    """Store the workflow; waits until the component has registered itself."""
+    request = engine.UpdateWorkflowRequest(name="kill_chain")
+    request.document.content_type = "application/json"
+    request.document.data = scenario.document()
+    persist(replicas.doors, "UpdateWorkflow", request)
+
+
+def start_all(doors: list[Door], values: Iterable[int]) -> dict[str, int]:
+    """Start one execution a value, whatever it takes; return value by execution id."""
+    ids: dict[str, int] = {}
+    waiting = {value: start(value) for value in values}
+    deadline = time.monotonic() + PERSIST_S
+    while waiting:
+        page = list(waiting.items())[: scenario.BATCH]
+        wishes = engine.StartExecutionsRequest(starts=[wish for _, wish in page])
+        answer = persist(doors, "StartExecutions", wishes)
+        for (value, _), outcome in zip(page, answer.outcomes, strict=True):
+            if outcome.code == 0:
+                ids[outcome.execution_id] = value
+                del waiting[value]
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{len(waiting)} executions were never accepted")
+    return ids
+
+
+@contextlib.contextmanager
+def working(replicas: Replicas) -> Iterator[scenario.Worker]:
+    """Run the journal component beside the mesh."""
+    worker = scenario.Worker(replicas.mesh)
+    worker.start()
+    try:
+        yield worker
+    finally:
+        worker.kill()
