@@ -1,22 +1,17 @@
 """Bodies of requests and responses: JSON where it is JSON, text where it is text."""
 
 import base64
-import re
 from email.message import Message
 from typing import Any
 
-import orjson
-
-from bend import TerminalError
-
-LONG_NUMBER = re.compile(rb"[0-9]{20}")
+from bend import TerminalError, payloads
 
 
 def encode(body: Any) -> tuple[bytes, str]:
     """Return (bytes, content type) of a request's body: text as it is, the rest as JSON."""
     if isinstance(body, str):
         return body.encode(), "text/plain; charset=utf-8"
-    return orjson.dumps(body), "application/json"
+    return payloads.dumps(body), "application/json"
 
 
 def media_type(header: str) -> tuple[str, str]:
@@ -36,10 +31,8 @@ def decode(data: bytes, header: str) -> Any:
     kind, charset = media_type(header)
     if kind == "application/json" or kind.endswith("+json"):
         try:
-            value = orjson.loads(data)
-            # A number of 64 bits or more would lose digits as a float: the body stays as it came.
-            return orjson.Fragment(data) if LONG_NUMBER.search(data) else value
-        except orjson.JSONDecodeError as error:
+            return payloads.loads(data)
+        except ValueError as error:
             raise TerminalError(
                 "INVALID_RESPONSE", f"the JSON body does not parse: {error}"
             ) from None

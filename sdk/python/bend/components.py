@@ -23,6 +23,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import orjson
 
+from bend import payloads
 from bend.errors import TerminalError
 from bend.schema import Mismatch, Shape, ShapeBuilder
 
@@ -256,8 +257,8 @@ class Component:
         Raises TerminalError INVALID_INPUT, which names the field.
         """
         try:
-            values = orjson.loads(data) if data else {}
-        except orjson.JSONDecodeError as error:
+            values = payloads.loads(data) if data else {}
+        except ValueError as error:
             raise TerminalError("INVALID_INPUT", f"the input is not JSON: {error}") from None
         if type(values) is not dict:
             raise TerminalError("INVALID_INPUT", "the input must be an object")
@@ -297,7 +298,7 @@ class Component:
 def encode(value: object) -> bytes:
     """Return a value as JSON. Raises TerminalError INVALID_OUTPUT for what JSON cannot carry."""
     try:
-        return orjson.dumps(value, default=encode_more)
+        return payloads.dumps(value, encode_more)
     except TypeError as error:
         raise TerminalError("INVALID_OUTPUT", f"the output is not JSON: {error}") from None
 

@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from bend import payloads
 from bend.errors import ExecutionFailed
 from bend.v1 import component_pb2, execution_pb2, failure_pb2, workflow_pb2
 
@@ -20,7 +21,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 def parsed(data: bytes) -> Any:
     """Parse a JSON payload; empty is None."""
-    return orjson.loads(data) if data else None
+    return payloads.loads(data) if data else None
 
 
 def fragment(data: bytes) -> Any:
