@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
 import orjson
-from sqlalchemy import BigInteger, ColumnElement, Connection, any_, bindparam, func, select
+from sqlalchemy import BigInteger, ColumnElement, Connection, Text, any_, bindparam, func, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
 T = TypeVar("T")
@@ -36,9 +36,14 @@ class Database(Protocol):
         ...
 
 
-def among(column: ColumnElement[Any], ids: Sequence[int], kind: str) -> ColumnElement[bool]:
-    """Return `column in ids` with one bound parameter, whatever their number."""
+def among(column: ColumnElement[Any], kind: str) -> ColumnElement[bool]:
+    """Return `column in :ids` with one parameter, whatever their number; `listed` gives it."""
     if kind == "sqlite":
-        listed = func.json_each(orjson.dumps(list(ids)).decode()).table_valued("value")
-        return column.in_(select(listed.c.value))
-    return column == any_(bindparam(None, list(ids), ARRAY(BigInteger)))
+        rows = func.json_each(bindparam("ids", type_=Text)).table_valued("value")
+        return column.in_(select(rows.c.value))
+    return column == any_(bindparam("ids", type_=ARRAY(BigInteger)))
+
+
+def listed(ids: Sequence[int], kind: str) -> dict[str, object]:
+    """Return the parameter of `among`."""
+    return {"ids": orjson.dumps(list(ids)).decode() if kind == "sqlite" else list(ids)}

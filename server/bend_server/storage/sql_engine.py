@@ -7,7 +7,7 @@ from array import array
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, delete, insert, select, text
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, delete, insert, select, text
 
 from bend_server.core.ids import public_id
 from bend_server.core.model import EventRow, FinishRow, ResultRow, StartRow
@@ -20,7 +20,7 @@ from bend_server.ports.store import (
     StoredRevision,
 )
 from bend_server.storage import leases
-from bend_server.storage.database import Database, among
+from bend_server.storage.database import Database, among, listed
 from bend_server.storage.rows import (
     START_COLUMNS,
     TERMINAL_FROM,
@@ -74,26 +74,49 @@ def _stored(
     )
 
 
-def load_many(connection: Connection, wanted: Select[Any], kind: str) -> list[StoredExecution]:
+_KINDS = ("sqlite", "postgresql")
+_RESULTS_OF = {
+    kind: RESULTS.where(among(task_result.c.execution, kind)).order_by(task_result.c.seq)
+    for kind in _KINDS
+}
+_EVENTS_OF = {
+    kind: EVENTS.where(among(execution_event.c.execution, kind)).order_by(execution_event.c.seq)
+    for kind in _KINDS
+}
+_ONE = _EXECUTIONS.where(execution.c.id == bindparam("number"))
+_PAGE = {
+    kind: _EXECUTIONS.where(
+        among(execution.c.id, kind), execution.c.status < TERMINAL_FROM, _NOT_PARKED
+    ).order_by(execution.c.id)
+    for kind in _KINDS
+}
+_STATUSES = {
+    kind: select(execution.c.id, execution.c.status).where(among(execution.c.id, kind))
+    for kind in _KINDS
+}
+
+
+def load_many(
+    connection: Connection, wanted: Select[Any], values: dict[str, object], kind: str
+) -> list[StoredExecution]:
     """Read executions with all their rows; three queries, whatever their number."""
-    found = _fetch(connection, wanted)
+    found = _fetch(connection, wanted, values)
     ids = [row[0] for row in found]
     if not ids:
         return []
+    values = listed(ids, kind)
     results: dict[int, list[ResultRow]] = {number: [] for number in ids}
-    query = RESULTS.where(among(task_result.c.execution, ids, kind)).order_by(task_result.c.seq)
-    for result in result_rows(_fetch(connection, query)):
+    for result in result_rows(_fetch(connection, _RESULTS_OF[kind], values)):
         results[result[0]].append(result)
     events: dict[int, list[EventRow]] = {}
-    query = EVENTS.where(among(execution_event.c.execution, ids, kind))
-    for row in _fetch(connection, query.order_by(execution_event.c.seq)):
+    for row in _fetch(connection, _EVENTS_OF[kind], values):
         events.setdefault(row[0], []).append(EventRow._make(row))
     return [_stored(row, results, events) for row in found]
 
 
-def _fetch(connection: Connection, query: Select[Any]) -> list[Any]:
+def _fetch(connection: Connection, query: Select[Any], values: dict[str, object]) -> list[Any]:
     """Return the driver's own rows: nothing here needs conversion, and recovery reads many."""
-    result = connection.execute(query)
+    result = connection.execute(query, values)
     cursor = result.cursor
     rows = [] if cursor is None else list(cursor.fetchall())
     result.close()
@@ -187,10 +210,9 @@ class SqlEngineStore:
 
     async def _load_page(self, ids: list[int]) -> list[StoredExecution]:
         kind = self._db.kind
-        query = _EXECUTIONS.where(
-            among(execution.c.id, ids, kind), execution.c.status < TERMINAL_FROM, _NOT_PARKED
-        ).order_by(execution.c.id)
-        return await self._db.read(lambda connection: load_many(connection, query, kind))
+        return await self._db.read(
+            lambda connection: load_many(connection, _PAGE[kind], listed(ids, kind), kind)
+        )
 
     def _mine(self, partitions: Sequence[int]) -> ColumnElement[bool]:
         return execution.c.partition.in_(sorted(partitions))
@@ -206,20 +228,22 @@ class SqlEngineStore:
             .order_by(execution.c.wake_at_us, execution.c.id)
             .limit(limit)
         )
-        return await self._db.read(lambda connection: load_many(connection, query, self._db.kind))
+        return await self._db.read(
+            lambda connection: load_many(connection, query, {}, self._db.kind)
+        )
 
     async def load(self, execution_id: int) -> StoredExecution | None:
         """Read one execution."""
-        query = _EXECUTIONS.where(execution.c.id == execution_id)
-        found = await self._db.read(lambda connection: load_many(connection, query, self._db.kind))
+        values: dict[str, object] = {"number": execution_id}
+        found = await self._db.read(
+            lambda connection: load_many(connection, _ONE, values, self._db.kind)
+        )
         return found[0] if found else None
 
     async def statuses(self, executions: Sequence[int]) -> dict[int, int]:
         """Return the status of each known execution."""
-        query = select(execution.c.id, execution.c.status).where(
-            among(execution.c.id, executions, self._db.kind)
-        )
-        found = await self._db.read(lambda connection: connection.execute(query).all())
+        query, values = _STATUSES[self._db.kind], listed(executions, self._db.kind)
+        found = await self._db.read(lambda connection: connection.execute(query, values).all())
         return {row.id: row.status for row in found}
 
     async def load_revision(
@@ -320,7 +344,9 @@ def forget(connection: Connection, before_us: int, limit: int, kind: str) -> lis
     if not ids:
         return []
     for table_column in (task_result.c.execution, execution_event.c.execution, columns.id):
-        connection.execute(delete(table_column.table).where(among(table_column, ids, kind)))
+        connection.execute(
+            delete(table_column.table).where(among(table_column, kind)), listed(ids, kind)
+        )
     pairs = [
         {"n": row.namespace, "k": key, "v": value, "e": row.id}
         for row in found

@@ -2,12 +2,24 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, Connection, LargeBinary, Select, and_, null, or_, select
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Connection,
+    LargeBinary,
+    Select,
+    Text,
+    and_,
+    bindparam,
+    null,
+    or_,
+    select,
+)
 
 from bend_server.core.model import EventRow, ResultRow
 from bend_server.ports.store import ExecutionSummary, StoredRevision, WorkflowSummary
 from bend_server.storage import tables
-from bend_server.storage.database import Database, among
+from bend_server.storage.database import Database, among, listed
 from bend_server.storage.rows import EVENT_COLUMNS, RESULT_COLUMNS, result_rows
 from bend_server.storage.tables import execution, execution_event, label, task_result
 
@@ -32,6 +44,22 @@ def _summaries(*, payloads: bool) -> Select[tuple[object, ...]]:
 _WITH_PAYLOADS = _summaries(payloads=True)
 _WITHOUT_PAYLOADS = _summaries(payloads=False)
 
+# The reads of every answered call are built once: SQLAlchemy then finds their text by identity.
+_NAMESPACE: BindParameter[str] = bindparam("namespace", type_=Text)
+_NAMED = _WITH_PAYLOADS.where(
+    execution.c.namespace == _NAMESPACE, execution.c.public_id == bindparam("public_id")
+)
+_RESULTS_AFTER = RESULTS.where(
+    task_result.c.execution == bindparam("number"), task_result.c.seq > bindparam("after")
+).order_by(task_result.c.seq)
+_EVENTS_AFTER = EVENTS.where(
+    execution_event.c.execution == bindparam("number"),
+    execution_event.c.seq > bindparam("after"),
+).order_by(execution_event.c.seq)
+_WORKFLOW = _WORKFLOWS.where(
+    tables.workflow.c.namespace == _NAMESPACE, tables.workflow.c.name == bindparam("workflow")
+)
+
 
 def workflow_row(row: Sequence[object]) -> WorkflowSummary:
     """Make a workflow's summary of its columns."""
@@ -41,10 +69,7 @@ def workflow_row(row: Sequence[object]) -> WorkflowSummary:
 
 def find_workflow(connection: Connection, namespace: str, name: str) -> WorkflowSummary | None:
     """Read one workflow."""
-    columns = tables.workflow.c
-    found = connection.execute(
-        _WORKFLOWS.where(columns.namespace == namespace, columns.name == name)
-    ).first()
+    found = connection.execute(_WORKFLOW, {"namespace": namespace, "workflow": name}).first()
     return None if found is None else workflow_row(found)
 
 
@@ -72,13 +97,16 @@ class SqlReadStore:
 
     def __init__(self, database: Database) -> None:
         self._db = database
+        own = (execution.c.namespace == _NAMESPACE, among(execution.c.id, database.kind))
+        self._by_id = {
+            payloads: query.where(*own).order_by(execution.c.id)
+            for payloads, query in ((True, _WITH_PAYLOADS), (False, _WITHOUT_PAYLOADS))
+        }
 
     async def execution(self, namespace: str, public_id: str) -> ExecutionSummary | None:
         """Read one execution with payloads."""
-        query = _WITH_PAYLOADS.where(
-            execution.c.namespace == namespace, execution.c.public_id == public_id
-        )
-        found = await self._db.read(lambda connection: connection.execute(query).first())
+        values = {"namespace": namespace, "public_id": public_id}
+        found = await self._db.read(lambda connection: connection.execute(_NAMED, values).first())
         return None if found is None else ExecutionSummary._make(found)
 
     async def executions(
@@ -116,27 +144,25 @@ class SqlReadStore:
         self, namespace: str, ids: Sequence[int], *, payloads: bool
     ) -> list[ExecutionSummary]:
         """Read many by internal id, in its order."""
-        base = _WITH_PAYLOADS if payloads else _WITHOUT_PAYLOADS
-        query = base.where(
-            execution.c.namespace == namespace, among(execution.c.id, ids, self._db.kind)
-        ).order_by(execution.c.id)
-        found = await self._db.read(lambda connection: connection.execute(query).all())
+        query = self._by_id[payloads]
+        values = {"namespace": namespace, **listed(ids, self._db.kind)}
+        found = await self._db.read(lambda connection: connection.execute(query, values).all())
         return [ExecutionSummary._make(row) for row in found]
 
     async def task_results(self, execution: int, after_seq: int = -1) -> list[ResultRow]:
         """Read result rows after a seq, ordered by seq."""
-        columns = task_result.c
-        query = RESULTS.where(columns.execution == execution, columns.seq > after_seq)
-        query = query.order_by(columns.seq)
-        found = await self._db.read(lambda connection: connection.execute(query).all())
+        values = {"number": execution, "after": after_seq}
+        found = await self._db.read(
+            lambda connection: connection.execute(_RESULTS_AFTER, values).all()
+        )
         return result_rows(found)
 
     async def execution_events(self, execution: int, after_seq: int = -1) -> list[EventRow]:
         """Read event rows after a seq, ordered by seq."""
-        columns = execution_event.c
-        query = EVENTS.where(columns.execution == execution, columns.seq > after_seq)
-        query = query.order_by(columns.seq)
-        found = await self._db.read(lambda connection: connection.execute(query).all())
+        values = {"number": execution, "after": after_seq}
+        found = await self._db.read(
+            lambda connection: connection.execute(_EVENTS_AFTER, values).all()
+        )
         return [EventRow._make(row) for row in found]
 
     async def revision(

@@ -4,6 +4,7 @@ import asyncio
 import fcntl
 import os
 import sqlite3
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -79,7 +80,8 @@ def _engine(path: Path, begin: str, pragmas: tuple[str, ...], *, writer: bool) -
 
     @event.listens_for(engine, "begin")
     def began(connection: Connection) -> None:
-        connection.exec_driver_sql(begin)
+        driver: Any = connection.connection.dbapi_connection
+        driver.execute(begin)
 
     return engine
 
@@ -100,6 +102,8 @@ class SqliteDatabase:
         self._write_engine = _engine(path, "BEGIN IMMEDIATE", WRITER_PRAGMAS, writer=True)
         self._read_engine = _engine(path, "BEGIN", READER_PRAGMAS, writer=False)
         self._connection: Connection | None = None
+        self._local = threading.local()
+        self._reading: list[Connection] = []
 
     async def prepare(self, migrations: Path = MIGRATIONS) -> None:
         """Migrate; an older schema is copied to `<file>.<revision>.backup` first."""
@@ -159,8 +163,14 @@ class SqliteDatabase:
                 return work(connection)
 
     def _read(self, work: Callable[[Connection], T]) -> T:
-        with translated(), self._read_engine.begin() as connection:
-            return work(connection)
+        with translated():
+            connection: Connection | None = getattr(self._local, "connection", None)
+            if connection is None:
+                # One connection a thread: taking it from the pool costs as much as a read.
+                connection = self._local.connection = self._read_engine.connect()
+                self._reading.append(connection)
+            with connection.begin():
+                return work(connection)
 
     async def _run(self, pool: ThreadPoolExecutor, work: Callable[[], T], timeout_s: float) -> T:
         try:
@@ -178,6 +188,8 @@ class SqliteDatabase:
 
     def _close(self) -> None:
         self._readers.shutdown(wait=True)
+        for connection in self._reading:
+            connection.close()
         self._read_engine.dispose()
         self._writer.shutdown(wait=True)
         if self._connection is not None:
