@@ -35,7 +35,7 @@ from bend_server.ports.blobs import Blobs
 from bend_server.ports.clock import Chance, Clock
 from bend_server.ports.engine import Ended, StartCommand, StartOutcome, TaskOverlay
 from bend_server.ports.plans import PlanSource
-from bend_server.ports.queue import Queue, QueueDown, Subscription
+from bend_server.ports.queue import ASK_ANNOUNCE, Queue, QueueDown, Subscription
 from bend_server.ports.store import EngineStore
 
 log = structlog.get_logger()
@@ -283,6 +283,10 @@ class Engine:
 
     async def _run(self) -> None:
         self._announcements = await self._queue.subscribe("registry.announce", self._upkeep.hear)
+        try:
+            await self._queue.broadcast(ASK_ANNOUNCE, b"")
+        except QueueDown:
+            log.info("announcements_not_asked_for")  # executors repeat themselves anyway
         async with asyncio.TaskGroup() as group:
             for loop in (
                 self._commits.run(),
