@@ -95,13 +95,19 @@ class NatsQueue:
             QueueDown: nobody answers, or JetStream refuses the streams.
         """
         queue = cls(streams)
+        give_up = asyncio.get_running_loop().time() + timeout_s
         await queue._link.open(url, ssl_context, name, inbox_prefix, timeout_s)
-        try:
-            await queue._know_streams()
-        except QueueDown:
-            await queue.close()
-            raise
-        return queue
+        while True:
+            try:
+                await queue._know_streams()
+            except QueueDown:
+                # On a new mesh an executor may be here before the server has made the streams.
+                if streams is not None or asyncio.get_running_loop().time() >= give_up:
+                    await queue.close()
+                    raise
+                await asyncio.sleep(PAUSE_S)
+            else:
+                return queue
 
     async def close(self) -> None:
         """Stop all pulls and disconnect; acks that were given are sent first."""
