@@ -282,7 +282,13 @@ class Engine:
         return reasons
 
     async def _run(self) -> None:
-        self._announcements = await self._queue.subscribe("registry.announce", self._upkeep.hear)
+        while self._announcements is None:
+            try:
+                self._announcements = await self._queue.subscribe(
+                    "registry.announce", self._upkeep.hear
+                )
+            except QueueDown:
+                await asyncio.sleep(self.options.retry_s * 5)
         try:
             await self._queue.broadcast(ASK_ANNOUNCE, b"")
         except QueueDown:
@@ -370,6 +376,19 @@ class Engine:
     def live_count(self) -> int:
         """Return how many executions are in memory."""
         return len(self._live.states)
+
+    def gauges(self) -> dict[str, int]:
+        """Return what is held just now, by name; for metrics."""
+        return {
+            "executions_live": len(self._live.states),
+            "partitions_owned": len(self._live.owned),
+            "tasks_waiting": self._dispatch.lanes.waiting(),
+            "tasks_handed_out": len(self._windows.by_key),
+            "rows_gathered": self._commits.gathering.rows(),
+            "jobs_running": len(self._jobs),
+            "jobs_failed": self._jobs.failed,
+            "groups_live": sum(group.routable for group in self._routes.groups.values()),
+        }
 
     def waiting_count(self) -> int:
         """Return how many ready tasks wait for an instance."""
