@@ -120,7 +120,7 @@ def _user(trust_domain: str, role: str) -> dict[str, object]:
     return {
         "user": f"spiffe://{trust_domain}/{role}",
         "permissions": {
-            "publish": {"allow": list(publish)} if publish else {"deny": [">"]},
+            "publish": {"allow": list(publish)},
             "subscribe": {"allow": [f"{inbox_prefix(role)}.>", *subscribe]},
             "allow_responses": RESPONSES,
         },
