@@ -126,8 +126,6 @@ class Story:
         if self.chance.random() < 0.15:
             machine.apply(run.state, outcome, run.now_us, run.chance, Effects())
             self.crash()
-            if self.waits and task not in run.open():
-                return  # its condition needs a blob again, and then the task is opened again
         assert run.apply(outcome), "the outcome of an open try was refused"
         self.seen.append(outcome)
         self.check_effects(run.last)

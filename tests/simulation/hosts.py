@@ -2,27 +2,42 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from hashlib import sha256
 from random import Random
 from typing import Any
 
-from bend_server.core.errors import NotFound
+from bend_server.core.errors import DependencyDown, NotFound
 from tests.simulation.processes import Process
+from tests.simulation.weather import Climate
 
 
 class SimBlobs:
-    """`ports.blobs.Blobs` that never fails; the workloads' payloads are small."""
+    """`ports.blobs.Blobs`: slow, and away at times."""
 
-    def __init__(self) -> None:
+    def __init__(self, chance: Random, climate: Climate) -> None:
+        self._chance = chance
+        self._climate = climate
         self._data: dict[str, bytes] = {}
+
+    async def _travel(self) -> None:
+        await asyncio.sleep(self._chance.uniform(0.0001, 0.02))
+        if not self._climate.calm and self._chance.random() < self._climate.sql_refused:
+            raise DependencyDown("the blob store cannot be reached")
 
     async def put(self, prefix: str, data: bytes) -> str:
         """See ports.blobs.Blobs."""
-        key = f"{prefix}/{len(self._data)}"
+        await self._travel()
+        key = f"{prefix}/{sha256(data).hexdigest()}"
         self._data[key] = data
         return key
 
     async def get(self, key: str) -> bytes:
         """See ports.blobs.Blobs."""
+        await self._travel()
+        return self.peek(key)
+
+    def peek(self, key: str) -> bytes:
+        """Return the data without a way to go. Raises NotFound."""
         if key not in self._data:
             raise NotFound(f"no blob {key}")
         return self._data[key]
@@ -51,6 +66,8 @@ class SeededChance:
 
 
 Boot = Callable[[Process], Coroutine[Any, Any, None]]
+Leave = Callable[[], Coroutine[Any, Any, None]]
+LEAVE_S = 30.0
 
 
 class Host:
@@ -58,6 +75,7 @@ class Host:
 
     Args:
         boot: runs inside the process; when it returns or raises, the process has ended.
+        leave: runs inside the process at a planned stop; None: there is none.
         told: takes lines of the story.
     """
 
@@ -67,6 +85,7 @@ class Host:
         chance: Random,
         deadliness: Callable[[], float],
         boot: Boot,
+        leave: Leave | None,
         told: Callable[[str], None],
     ) -> None:
         self.name = name
@@ -75,8 +94,8 @@ class Host:
         self._chance = chance
         self._deadliness = deadliness
         self._boot = boot
+        self._leave = leave
         self._told = told
-        self._stopped = False
 
     @property
     def alive(self) -> bool:
@@ -85,7 +104,7 @@ class Host:
 
     def up(self) -> None:
         """Start a process."""
-        if self.alive or self._stopped:
+        if self.alive:
             return
         self.incarnation += 1
         process = Process(
@@ -99,6 +118,24 @@ class Host:
         """Kill the process, if there is one."""
         if self.process is not None:
             self.process.kill(why)
+
+    def retire(self) -> None:
+        """Stop the process in order; it may still be killed meanwhile."""
+        process = self.process
+        if process is not None and not process.dead:
+            self._told(f"{process.name} is told to stop")
+            process.spawn(self._stop(process))
+
+    async def _stop(self, process: Process) -> None:
+        if self._leave is not None:
+            try:
+                async with asyncio.timeout(LEAVE_S):
+                    await self._leave()
+            except TimeoutError:
+                self._told(f"{process.name} does not come to an end")
+            except Exception as error:  # noqa: BLE001 (a main program would exit with it)
+                self._told(f"{process.name} stops with {error!r}")
+        process.kill("stopped")
 
     def _ended(self, process: Process, task: "asyncio.Task[None]") -> None:
         if process.dead:

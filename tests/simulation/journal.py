@@ -1,16 +1,18 @@
 """What really happened, written down outside of the system under test, and compared with SQL."""
 
 from collections import Counter
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, Protocol
+
+import orjson
 
 from bend.internal.v1 import frames_pb2
 from bend_server.core.ids import partition_of
 from bend_server.core.machine import fold
-from bend_server.core.model import ITEM_NONE, ResultRow, TaskStatus
+from bend_server.core.model import ITEM_NONE, FinishRow, ResultRow, TaskStatus
 from bend_server.ports.store import Batch, Lease
 from bend_server.storage.memory import MemoryDatabase, Record
-from tests.simulation.workloads import PLANS
+from tests.simulation.workloads import NAMESPACE, PLANS
 
 
 class Violation(Exception):
@@ -35,29 +37,77 @@ def _results(data: bytes) -> Iterable[frames_pb2.QueuedResult]:
     return frames_pb2.ResultFrame.FromString(data).results
 
 
-class Journal:
-    """The component's journal and the observers of SQL and of the queue."""
+class Blobs(Protocol):
+    """Where large outputs are."""
 
-    def __init__(self, database: MemoryDatabase) -> None:
+    def peek(self, key: str) -> bytes:
+        """Return a blob."""
+        ...
+
+
+class Journal:
+    """The component's journal and the observers of SQL and of the queue.
+
+    Args:
+        alarm: told what is wrong, at the moment when it happens.
+    """
+
+    def __init__(
+        self, database: MemoryDatabase, blobs: Blobs, alarm: Callable[[Violation], None]
+    ) -> None:
         self._database = database
+        self._blobs = blobs
+        self._alarm = alarm
         self.entries: dict[int, Entry] = {}
         self.taken: Counter[tuple[str, str, int]] = Counter()
         self.started: dict[str, int] = {}
         self.commits = 0
 
-    def took(self, execution: str, task: str, attempt: int) -> None:
-        """Note a hand-over."""
+    def took(self, execution: str, task: str, attempt: int, data: bytes) -> None:
+        """Observe a hand-over: all that it follows from must be committed by now."""
         self.taken[execution, task, attempt] += 1
+        number = self._database.public_ids.get((NAMESPACE, execution))
+        if number is None:
+            self._alarm(Violation(f"{execution} was handed out before its start was committed"))
+            return
+        record = self._database.executions[number]
+        plan = PLANS[record.start.workflow]
+        index = plan.index[task]
+        rows = list(record.results.values())
+        ended = {row.task for row in rows if row.retry_at_us is None}
+        early = [plan.tasks[i].id for i in plan.tasks[index].dependencies if i not in ended]
+        if early:
+            self._alarm(Violation(f"{execution}/{task} was handed out before {early} committed"))
+        made = max((row.attempt for row in rows if row.task == index), default=0)
+        if attempt > made + 1:
+            self._alarm(Violation(f"{execution}/{task}: attempt {attempt} follows {made}"))
+        self._check_input(execution, task, orjson.loads(data))
+
+    def _check_input(self, execution: str, task: str, body: Any) -> None:
+        for output in body["from"]:
+            entry = self.entries.get(int(output["run"]))
+            if entry is None or entry.output != orjson.dumps(output):
+                self._alarm(Violation(f"{execution}/{task}: its input has what nobody gave"))
+            elif entry.execution != execution:
+                self._alarm(Violation(f"{execution}/{task}: its input is of {entry.execution}"))
 
     def answered(self, run_id: int, entry: Entry) -> None:
         """Note an answer, before it is sent."""
         self.entries[run_id] = entry
 
     def accepted(self, request: str, execution: int) -> None:
-        """Note that a start was answered. The same request always stands for one execution."""
+        """Observe the answer to a start: it is committed, and the only one of its request."""
         known = self.started.setdefault(request, execution)
         if known != execution:
-            raise Violation(f"request {request} started {known} and {execution}")
+            self._alarm(Violation(f"request {request} started {known} and {execution}"))
+        if execution not in self._database.executions:
+            self._alarm(Violation(f"{request} was answered before {execution} was committed"))
+
+    def told(self, execution: int, finish: FinishRow | None) -> None:
+        """Observe that somebody was told of an end: it is committed, and just that end."""
+        stored = self._database.executions[execution].finish
+        if stored is None or (finish is not None and finish != stored):
+            self._alarm(Violation(f"the end of {execution} was told before it was committed"))
 
     def committed(self, lease: Lease, batch: Batch) -> None:
         """Observe a commit at the moment when it was applied: only the owner may write."""
@@ -69,9 +119,11 @@ class Journal:
         for execution in executions:
             owner = self._database.owners[partition_of(execution)]
             if owner != lease.id:
-                raise Violation(
-                    f"engine {lease.engine} (lease {lease.id}) wrote rows of {execution}, "
-                    f"whose partition belongs to lease {owner}"
+                self._alarm(
+                    Violation(
+                        f"engine {lease.engine} (lease {lease.id}) wrote rows of {execution}, "
+                        f"whose partition belongs to lease {owner}"
+                    )
                 )
 
     def acked(self, data: bytes, others: Iterable[bytes]) -> None:
@@ -90,9 +142,11 @@ class Journal:
             if getattr(result, "try") <= max(tries, default=0):
                 continue
             if not any(_key(result) in map(_key, _results(other)) for other in others):
-                raise Violation(
-                    f"the result of task {result.task} try {getattr(result, 'try')} of "
-                    f"{record.start.public_id} was acked before it was committed"
+                self._alarm(
+                    Violation(
+                        f"the result of task {result.task} try {getattr(result, 'try')} of "
+                        f"{record.start.public_id} was acked before it was committed"
+                    )
                 )
 
     def check(self) -> None:
@@ -124,7 +178,8 @@ class Journal:
         if row.status != TaskStatus.COMPLETED:
             return
         entry = self.entries.get(row.run_id)
-        if entry is None or entry.output != row.output:
+        output = row.output if row.blob is None else self._blobs.peek(row.blob)
+        if entry is None or entry.output != output:
             raise Violation(f"{public_id}/{task}: SQL has an output that no component gave")
         if (entry.execution, entry.task, entry.attempt) != (public_id, task, row.attempt):
             raise Violation(f"{public_id}/{task}: SQL has the output of {entry}")

@@ -26,7 +26,8 @@ class Pipe(Generic[T]):
         if self.broken:
             raise Broken
         loop = asyncio.get_running_loop()
-        self._last = max(self._last, loop.time() + self._chance.uniform(0.0001, 0.003))
+        # Later than the one before: timers of one moment have no order.
+        self._last = max(self._last + 1e-6, loop.time() + self._chance.uniform(0.0001, 0.003))
         loop.call_at(self._last, self._arrive, message)
 
     def _arrive(self, message: T) -> None:

@@ -1,9 +1,13 @@
 """Runs one seed and reports how it went."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
+import structlog
+
 from tests.kit.virtual_time import VirtualLoop, run_virtual
-from tests.simulation.world import Plant, World, quiet
+from tests.simulation.world import Plant, World
 
 NOTHING = Plant()
 
@@ -30,6 +34,16 @@ class SeedFailed(AssertionError):
             f"again: python -m tests.simulation --seed {seed}"
         )
         self.seed = seed
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence the logs of the system under test: they are part of no check."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
+    try:
+        yield
+    finally:
+        structlog.reset_defaults()
 
 
 def run_seed(seed: int, plant: Plant = NOTHING) -> Report:

@@ -2,11 +2,12 @@
 
 import pytest
 
-from tests.simulation.seeds import SeedFailed, run_seed
+from tests.simulation.seeds import Report, SeedFailed, run_seed
 from tests.simulation.world import Plant
 
 SEEDS = 500
 BLOCKS = 10
+FOCUSED = 25
 
 
 @pytest.mark.parametrize("block", range(BLOCKS))
@@ -14,6 +15,35 @@ def test_nothing_is_lost_and_nothing_is_doubled(block: int) -> None:
     """Each seed: drops, copies, delays, crashes between awaits; then all must have ended well."""
     for seed in range(block * SEEDS // BLOCKS, (block + 1) * SEEDS // BLOCKS):
         run_seed(seed)
+
+
+def focused(plant: Plant) -> list[Report]:
+    """Run some seeds that look at one kind of chaos."""
+    return [run_seed(seed, plant) for seed in range(10_000, 10_000 + FOCUSED)]
+
+
+def test_invariant_1_sql_is_the_truth_and_the_queue_is_disposable() -> None:
+    """A wiped queue in the middle of a run may cost time and repeats, never a result."""
+    reports = focused(Plant(only=("wipe",)))
+    assert any("loses everything" in line for report in reports for line in report.story)
+
+
+def test_invariant_2_commit_first() -> None:
+    """Engines that die around their commits; the journal looks at each answer and hand-over."""
+    reports = focused(Plant(only=("kill", "restart")))
+    assert sum(report.commits for report in reports) > 0
+
+
+def test_invariant_3_one_writer_per_execution() -> None:
+    """Commits that hang for longer than a lease lives, while another engine takes over."""
+    reports = focused(Plant(only=("kill", "cut"), stalls=True))
+    assert sum(report.executions for report in reports) > 0
+
+
+def test_invariant_6_nothing_waits_for_ever() -> None:
+    """Lost connections and dead workers: all executions end, or the seed fails after 2,000 s."""
+    reports = focused(Plant(only=("kill", "cut")))
+    assert sum(report.repeats for report in reports) > 0
 
 
 def found(plant: Plant) -> int:

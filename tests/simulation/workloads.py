@@ -2,17 +2,19 @@
 
 from collections.abc import Mapping
 from random import Random
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 
 from bend_server.core.errors import NotFound
 from bend_server.core.model import RunIf
-from bend_server.core.plan import Plan, Rendered, RetryPolicy, Scope
+from bend_server.core.plan import Hole, HolePart, Plan, Rendered, RetryPolicy, Scope
 from bend_server.ports.store import WorkflowSummary
 from tests.kit.plans import Task, make_plan
 
 COMPONENT = "sim.work"
+LONG_COMPONENT = "sim.long"
+BIG_BYTES = 70_000
 VERSION = "1.0.0"
 NAMESPACE = "default"
 TIMEOUT_US = 20_000_000
@@ -42,6 +44,8 @@ class Temper:
         """Return the answer to an attempt: always the same one, whoever runs it."""
         chance = Random(f"{self._seed}/{execution}/{task}/{attempt}")
         dice = chance.random()
+        if task == "wait" and attempt == 1:
+            return Answer("retryable", dice)
         after_s = (
             chance.uniform(2.0, 12.0) if chance.random() < self._slow else chance.random() / 50
         )
@@ -56,10 +60,6 @@ class Temper:
         return Answer("complete", after_s)
 
 
-def _render(dependencies: tuple[int, ...]) -> "_Render":
-    return _Render(dependencies)
-
-
 class _Render:
     """An input that holds the outputs of the dependencies, so that data flows, too."""
 
@@ -67,42 +67,81 @@ class _Render:
         self._dependencies = dependencies
 
     def __call__(self, scope: Scope) -> Rendered:
-        parts = [scope.output(task) for task in self._dependencies]
-        joined = b",".join(part for part in parts if part is not None)
-        return Rendered(b'{"from":[' + joined + b'],"given":' + scope.input + b"}")
+        parts: list[bytes] = []
+        holes: list[Hole] = []
+        for task in self._dependencies:
+            blob = scope.blob(task)
+            if blob is not None:
+                key, size = blob
+                part = HolePart(blob=key, blob_bytes=size)
+                holes.append(Hole(f"/from/{len(parts)}", (part,)))
+                parts.append(b"null")
+                continue
+            output = scope.output(task)
+            if output is not None:
+                parts.append(output)
+        data = b'{"from":[' + b",".join(parts) + b'],"given":' + scope.input + b"}"
+        return Rendered(data, tuple(holes))
 
 
-def _task(name: str, *after: str, run_if: RunIf = RunIf.SUCCESS, allowed: bool = False) -> Task:
+def _reads_first(scope: Scope) -> bool:
+    """Return True after reading the first task's output, which needs its blob when it is big."""
+    return scope.output(0) is not None
+
+
+def _task(name: str, *after: str, **options: Any) -> Task:
     return Task(
-        id=name,
-        after=after,
-        run_if=run_if,
-        allow_failure=allowed,
-        component=COMPONENT,
-        retry=RetryPolicy(attempts_max=3, initial_us=500_000, max_us=4_000_000),
-        timeout_us=TIMEOUT_US,
+        **{
+            "id": name,
+            "after": after,
+            "component": COMPONENT,
+            "retry": RetryPolicy(attempts_max=3, initial_us=500_000, max_us=4_000_000),
+            "timeout_us": TIMEOUT_US,
+            **options,
+        }
     )
 
+
+PATIENT = RetryPolicy(
+    attempts_max=3, initial_us=200_000_000, max_us=200_000_000, multiplier=1.0, jitter=False
+)
+LONG = {"component": LONG_COMPONENT, "timeout_us": 90_000_000}
 
 SHAPES: Mapping[str, list[Task]] = {
     "single": [_task("a")],
     "chain": [_task("a"), _task("b", "a"), _task("c", "b"), _task("d", "c"), _task("e", "d")],
     "fan": [*(_task(f"f{i}") for i in range(6)), _task("join", *(f"f{i}" for i in range(6)))],
-    "diamond": [_task("a"), _task("b", "a"), _task("c", "a", allowed=True), _task("d", "b", "c")],
+    "diamond": [
+        _task("a"),
+        _task("b", "a"),
+        _task("c", "a", allow_failure=True),
+        _task("d", "b", "c"),
+    ],
     "careful": [
         _task("a"),
         _task("b", "a"),
         _task("alarm", "a", "b", run_if=RunIf.FAILURE),
         _task("clean", "b", run_if=RunIf.ALWAYS),
     ],
+    # Waits so long between attempts that it leaves the engine's memory.
+    "patient": [_task("wait", retry=PATIENT), _task("b", "wait")],
+    "long": [_task("a"), _task("b", "a", **LONG), _task("c", "a", **LONG), _task("d", "b", "c")],
+    "heavy": [
+        _task("big"),
+        _task("b", "big", condition=_reads_first),
+        _task("big2", "b"),
+        _task("d", "big", "big2"),
+    ],
+    "hurried": [_task("a"), _task("b", "a", **LONG), _task("c", "b", run_if=RunIf.ALWAYS)],
 }
+TIMEOUTS_US = {"hurried": 15_000_000}
 
 
 def _compile(name: str, tasks: list[Task]) -> Plan:
     index = {task.id: place for place, task in enumerate(tasks)}
     for task in tasks:
-        task.render = _render(tuple(index[other] for other in task.after))
-    return make_plan(tasks, workflow=name, timeout_us=3_600_000_000)
+        task.render = _Render(tuple(index[other] for other in task.after))
+    return make_plan(tasks, workflow=name, timeout_us=TIMEOUTS_US.get(name, 3_600_000_000))
 
 
 PLANS: Mapping[str, Plan] = {name: _compile(name, tasks) for name, tasks in SHAPES.items()}
@@ -143,4 +182,7 @@ def summaries() -> dict[tuple[str, str], WorkflowSummary]:
 
 def output_of(execution: str, task: str, attempt: int, run_id: int) -> bytes:
     """Return the output that a hand-over gives; the hand-over is in it, to tell repeats apart."""
-    return orjson.dumps({"of": f"{execution}/{task}/{attempt}", "run": str(run_id)})
+    body: dict[str, object] = {"of": f"{execution}/{task}/{attempt}", "run": str(run_id)}
+    if task.startswith("big"):
+        body["pad"] = "x" * BIG_BYTES
+    return orjson.dumps(body)

@@ -10,7 +10,7 @@ import orjson
 from bend_server.core import cancels, history
 from bend_server.core.effects import FINISH, BlobWait, Effects, Timer, TimerKind
 from bend_server.core.endings import finish
-from bend_server.core.evolve import evolve_running, evolve_started
+from bend_server.core.evolve import evolve_open, evolve_running, evolve_started
 from bend_server.core.failures import failure_of
 from bend_server.core.history import fold, retry_timer
 from bend_server.core.model import (
@@ -47,6 +47,7 @@ __all__ = [
 _PENDING = int(TaskStatus.PENDING)
 _SCHEDULED = int(TaskStatus.SCHEDULED)
 _RUNNING = int(TaskStatus.RUNNING)
+_WAITING = int(TaskStatus.WAITING)
 _COMPLETED = int(TaskStatus.COMPLETED)
 _CANCELLED = int(TaskStatus.CANCELLED)
 _FAILED = int(TaskStatus.FAILED)
@@ -83,7 +84,8 @@ def apply(
 ) -> bool:
     """Take in what came of a try. False: stale or duplicate, nothing changed.
 
-    Only the open try counts. While an execution is ending, an outcome of a task that was asked
+    Only the open try counts, and after a recovery the next one of a task that waits: its outcome
+    proves that it was opened. While an execution is ending, an outcome of a task that was asked
     to stop is stored as it is: COMPLETED stays COMPLETED, and nothing is retried. A CANCELLED
     that nobody asked for is a failure with the reason CANCELLED.
 
@@ -93,13 +95,13 @@ def apply(
     """
     task = outcome.task
     statuses = state.statuses
-    if (
-        not 0 <= task < len(statuses)
-        or not _SCHEDULED <= statuses[task] <= _RUNNING
-        or outcome.try_ != state.tries[task]
-        or outcome.item != ITEM_NONE
-        or state.quarantined
-    ):
+    if not 0 <= task < len(statuses) or outcome.item != ITEM_NONE or state.quarantined:
+        return False
+    if not _SCHEDULED <= statuses[task] <= _RUNNING:
+        if not _was_opened(state, outcome):
+            return False
+        evolve_open(state, task)
+    elif outcome.try_ != state.tries[task]:
         return False
     if outcome.status == _COMPLETED:
         write_outcome(state, outcome, _COMPLETED, None, None, effects)
@@ -110,6 +112,21 @@ def apply(
         return False
     settle(state, [task], now_us, effects)
     return True
+
+
+def _was_opened(state: ExecutionState, outcome: Outcome) -> bool:
+    """Return whether an outcome proves that its try was opened before a recovery.
+
+    A folded execution may not know that yet: the condition waits for its blob again, or a backoff
+    ends a moment later by the new owner's clock. The next try has an outcome only if it was open.
+    """
+    task = outcome.task
+    status = state.statuses[task]
+    return (
+        outcome.try_ == state.tries[task] + 1
+        and (status == _WAITING or (status == _PENDING and not state.remaining[task]))
+        and outcome.status in (_COMPLETED, _FAILED, _TIMED_OUT, _CANCELLED)
+    )
 
 
 def _apply_failure(

@@ -62,6 +62,11 @@ class Commits:
         """Whether a commit is in flight or wanted."""
         return self._flying is not None or self.gathering.wanted()
 
+    @property
+    def in_flight(self) -> bool:
+        """Whether a commit is under way whose outcome is not known yet."""
+        return self._flying is not None
+
     def wake(self) -> None:
         """Commit soon: when the one in flight has ended."""
         self._wake.set()
@@ -79,6 +84,10 @@ class Commits:
         It raises LeaseLost or DependencyDown when memory was dropped instead.
         """
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if self._live.lease is None:
+            # Nothing commits before there is a new one, and who wants that may wait for us.
+            future.set_exception(LeaseLost("the engine has no lease"))
+            return future
         self.gathering.done.append(future)
         self.gathering.forced = True
         self.wake()

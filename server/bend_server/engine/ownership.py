@@ -61,6 +61,7 @@ class Ownership:
         self._engines = 1
         self._steady = 0
         self._slot_open = False
+        self._abandoned: Lease | None = None
         self.recovered = asyncio.Event()
         self.recover: Callable[[list[int]], Awaitable[None]]
         self.fetch: Callable[[list[int]], Awaitable[None]]
@@ -79,6 +80,11 @@ class Ownership:
         self._counters.add("memory_dropped")
         self._error = error
         if isinstance(error, LeaseLost):
+            self._live.void()
+        elif self._commits.in_flight:
+            # Nobody knows whether that commit will still be applied, and memory is about to be
+            # read anew: without its lease, the fence refuses it.
+            self._abandoned = self._live.lease
             self._live.void()
         else:
             self._live.drop()
@@ -114,7 +120,7 @@ class Ownership:
 
     async def release(self) -> None:
         """Give everything up, at a planned stop."""
-        lease = self._live.lease
+        lease = self._live.lease or self._abandoned
         self._live.void()
         self.drop()
         if lease is not None:
@@ -135,6 +141,9 @@ class Ownership:
         if lease is None:
             self._slot_open = False
             await self.close_slot()
+            if self._abandoned is not None:
+                await self._store.release_lease(self._abandoned)
+                self._abandoned = None
             lease = await self._store.acquire_lease(
                 options.name, options.slots, options.lease_ttl_us
             )

@@ -186,7 +186,10 @@ class Results:
             return gathering.rows()
         unknown = self.apply(frame)
         if unknown:
-            self._jobs.spawn(self._resolve(delivery, unknown))
+            # Engines name no executor: what one of them forwarded is not passed on at once, or
+            # two that disagree about an owner would play ball with it.
+            passed = not frame.executor and delivery.deliveries == 1
+            self._jobs.spawn(self._resolve(delivery, unknown, passed=passed))
         else:
             gathering.acks.append(delivery.token)
         self._commits.wake()
@@ -235,7 +238,9 @@ class Results:
                 "result_frame_unreadable", sequence=delivery.sequence, bytes=len(delivery.data)
             )
 
-    async def _resolve(self, delivery: Delivery, unknown: list[frames_pb2.QueuedResult]) -> None:
+    async def _resolve(
+        self, delivery: Delivery, unknown: list[frames_pb2.QueuedResult], *, passed: bool
+    ) -> None:
         """Find the executions of results in SQL, or their owners; then ack."""
         live = self._live
         foreign: dict[int, frames_pb2.ResultFrame] = {}
@@ -251,7 +256,7 @@ class Results:
                     return
                 else:
                     slot = await self.owner_slot(execution)
-                    if slot is None or slot == live.slot:
+                    if slot is None or slot == live.slot or passed or live.lease is None:
                         self._queue.nak(delivery.token, FOREIGN_NAK_S)
                         return
                     frame = foreign.setdefault(slot, frames_pb2.ResultFrame())

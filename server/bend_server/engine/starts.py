@@ -19,8 +19,6 @@ from bend_server.ports.plans import PlanSource
 ANSWER_S = 30.0
 CHUNK = 256
 
-# One object for all: a hundred thousand waiting executions should not hold as many copies.
-_NO_LABELS = b"{}"
 _RUNNING = int(ExecutionStatus.RUNNING)
 
 
@@ -124,8 +122,8 @@ class Starts:
         return StartRow(
             id=execution,
             public_id=command.execution_id or public_id(command.workflow, execution),
-            namespace=plan.namespace,
-            workflow=plan.workflow,
+            namespace=command.namespace,
+            workflow=command.workflow,
             revision=command.revision,
             partition=partition,
             run=1,
@@ -140,7 +138,7 @@ class Starts:
             request_hash=command.request_hash,
             actor=command.actor,
             input=command.input,
-            labels=command.labels if len(command.labels) > 2 else _NO_LABELS,
+            labels=command.labels,
             trace=command.trace,
             started_us=now_us,
             deadline_us=now_us + plan.timeout_us if plan.timeout_us else 0,

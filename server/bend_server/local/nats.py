@@ -45,7 +45,6 @@ SUBJECTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "results.>",
             "engine.>",
             "executor.cancel",
-            "executor.announce",
             "$JS.API.INFO",
             "$JS.API.STREAM.>",
             "$JS.API.CONSUMER.>",
@@ -67,9 +66,9 @@ SUBJECTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "$JS.API.CONSUMER.MSG.NEXT.TASKS.>",
             "$JS.ACK.TASKS.>",
         ),
-        ("executor.cancel", "executor.adopted", "executor.announce"),
+        ("executor.cancel", "executor.adopted"),
     ),
-    "registry": (("executor.announce", "$JS.API.STREAM.INFO.*"), ("registry.announce",)),
+    "registry": ((), ("registry.announce",)),
 }
 
 
@@ -120,7 +119,7 @@ def _user(trust_domain: str, role: str) -> dict[str, object]:
     return {
         "user": f"spiffe://{trust_domain}/{role}",
         "permissions": {
-            "publish": {"allow": list(publish)},
+            "publish": {"allow": list(publish)} if publish else {"deny": [">"]},
             "subscribe": {"allow": [f"{inbox_prefix(role)}.>", *subscribe]},
             "allow_responses": RESPONSES,
         },

@@ -34,7 +34,6 @@ PAUSE_S = 0.05
 SCAN_BATCH = 1000
 SCAN_BYTES = 8 * 1024 * 1024
 PURGE_S = 10.0
-FLUSH_S = 5
 RESPONDERS_MAX = 1024
 BACKLOG_MESSAGES_MAX = 65_536
 BACKLOG_BYTES_MAX = 64 * 1024 * 1024
@@ -96,19 +95,13 @@ class NatsQueue:
             QueueDown: nobody answers, or JetStream refuses the streams.
         """
         queue = cls(streams)
-        give_up = asyncio.get_running_loop().time() + timeout_s
         await queue._link.open(url, ssl_context, name, inbox_prefix, timeout_s)
-        while True:
-            try:
-                await queue._know_streams()
-            except QueueDown:
-                # On a new mesh an executor may be here before the server has made the streams.
-                if streams is not None or asyncio.get_running_loop().time() >= give_up:
-                    await queue.close()
-                    raise
-                await asyncio.sleep(PAUSE_S)
-            else:
-                return queue
+        try:
+            await queue._know_streams()
+        except QueueDown:
+            await queue.close()
+            raise
+        return queue
 
     async def close(self) -> None:
         """Stop all pulls and disconnect; acks that were given are sent first."""
@@ -425,11 +418,8 @@ class NatsQueue:
                 pending_msgs_limit=BACKLOG_MESSAGES_MAX,
                 pending_bytes_limit=BACKLOG_BYTES_MAX,
             )
-            # What is sent after this call is seen: a round trip that began after the subscription.
-            # nats-py's ping overtakes what its writer has not written yet, so the first trip only
-            # makes sure of the writing, and the second goes behind it.
-            await self._link.client.flush(FLUSH_S)
-            await self._link.client.flush(FLUSH_S)
+            # One round trip: what is sent after this call is seen.
+            await self._link.client.flush(2)
         except (nats.errors.Error, OSError) as error:
             raise QueueDown(f"cannot subscribe to {subject}") from error
         return subscription
