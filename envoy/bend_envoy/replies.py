@@ -1,5 +1,6 @@
 """Errors that Envoy makes itself, in the shape of every other error: google.rpc.Status as JSON."""
 
+from bend_envoy.settings import BODY_BYTES_MAX
 from bend_envoy.types import Json
 
 CANCELLED, INVALID, DEADLINE, NOT_FOUND, DENIED = 1, 3, 4, 5, 7
@@ -36,11 +37,14 @@ def local_replies() -> Json:
     return {
         "mappers": [
             {
-                "filter": {"and_filter": {"filters": [_grpc_type(), _not_transcoded()]}},
+                "filter": {
+                    "and_filter": {"filters": [_grpc_type(), _absent("x-envoy-original-path")]}
+                },
                 "body_format_override": {
                     "text_format_source": {"inline_string": "%LOCAL_REPLY_BODY%"}
                 },
             },
+            *_silent(),
             *(_mapper(status, code, reason) for status, (code, reason) in STATUSES.items()),
         ]
     }
@@ -54,36 +58,52 @@ def _grpc_type() -> Json:
     }
 
 
-def _not_transcoded() -> Json:
+def _absent(header: str) -> Json:
     return {
-        "header_filter": {
-            "header": {
-                "name": "x-envoy-original-path",
-                "present_match": True,
-                "invert_match": True,
+        "header_filter": {"header": {"name": header, "present_match": True, "invert_match": True}}
+    }
+
+
+def _silent() -> list[Json]:
+    """Return mappers for refusals that Envoy gives no text, or one that names no limit."""
+    no_host = "no such host at this door; it is called localhost or 127.0.0.1"
+    no_http = "the request cannot be read: %RESPONSE_CODE_DETAILS%"
+    too_large = f"the body is larger than {BODY_BYTES_MAX} bytes"
+    return [
+        _mapper(404, *STATUSES[404], no_host, {"response_flag_filter": {"flags": ["NR"]}}),
+        _mapper(400, *STATUSES[400], no_http, _absent("x-request-id")),
+        _mapper(413, *STATUSES[413], too_large),
+    ]
+
+
+def _mapper(
+    status: int,
+    code: int,
+    reason: str,
+    message: str = "%LOCAL_REPLY_BODY%",
+    further: Json | None = None,
+) -> Json:
+    """Return one mapper of a status; `further`: another filter that has to hold."""
+    chosen: Json = {
+        "status_code_filter": {
+            "comparison": {
+                "op": "EQ",
+                "value": {"default_value": status, "runtime_key": f"bend.reply.{status}"},
             }
         }
     }
-
-
-def _mapper(status: int, code: int, reason: str) -> Json:
+    if further is not None:
+        chosen = {"and_filter": {"filters": [chosen, further]}}
     return {
-        "filter": {
-            "status_code_filter": {
-                "comparison": {
-                    "op": "EQ",
-                    "value": {"default_value": status, "runtime_key": f"bend.reply.{status}"},
-                }
-            }
-        },
-        "body_format_override": {"json_format": _status(code, reason)},
+        "filter": chosen,
+        "body_format_override": {"json_format": _status(code, reason, message)},
     }
 
 
-def _status(code: int, reason: str) -> Json:
+def _status(code: int, reason: str, message: str) -> Json:
     return {
         "code": code,
-        "message": "%LOCAL_REPLY_BODY%",
+        "message": message,
         "details": [
             {
                 "@type": "type.googleapis.com/google.rpc.ErrorInfo",

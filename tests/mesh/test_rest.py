@@ -129,6 +129,7 @@ def test_servers_error_keeps_its_details(door: Gateway) -> None:
         ("GET", "/v1/workflows?bogus=1", None, 400, 3),
         ("GET", "/v1/workflows?page_size=many", None, 400, 3),
         ("POST", "/v1/cancel/e", b"{not json", 400, 3),
+        ("GET", "/v1/workflows/a%00b", None, 400, 3),
     ],
 )
 def test_gateways_own_errors_have_the_same_shape(
@@ -149,6 +150,14 @@ def test_bodies_up_to_a_whole_document(door: Gateway, http2: bool) -> None:
     assert fits.json()["workflow"]["revision"] == 8 << 20
     assert over.status_code == 413
     assert reason(over) == (8, "TOO_LARGE")
+    assert str(9 << 20) in over.json()["message"]
+
+
+def test_a_foreign_host_name_is_told_what_the_door_is_called(door: Gateway) -> None:
+    with door.plain() as client:
+        answer = client.get("/v1/workflows", headers={"host": "evil.example"})
+    assert (answer.status_code, reason(answer)) == (404, (5, "INVALID_REQUEST"))
+    assert "localhost" in answer.json()["message"]
 
 
 def test_health_is_the_gateways_readiness_the_servers(door: Gateway, service: Backend) -> None:

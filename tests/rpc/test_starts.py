@@ -189,6 +189,26 @@ async def test_a_rest_body_is_read_strictly(authority: TestAuthority) -> None:
 
 
 @in_loop
+async def test_parameters_of_the_whole_megabyte_fit_into_a_rest_body(
+    authority: TestAuthority,
+) -> None:
+    whole = b'{"text":"%s"}' % (b"x" * (1024 * 1024 - 11))
+    async with engine_room(authority) as it:
+        for parameters, fits in ((whole, True), (whole[:-2] + b'x"}', False)):
+            assert (len(parameters) == 1024 * 1024) == fits
+            raw = b'{"workflow": "chain", "parameters": ' + parameters + b"}"
+            request = pb.StartExecutionRequest(body=body(raw))
+            if fits:
+                assert (await it.rest("StartExecution", request))["created"] is True
+            else:
+                code, reason, metadata = await refused(
+                    it.stub.StartExecution(request, metadata=REST, timeout=5)
+                )
+                assert (code, reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_LARGE")
+                assert (metadata["field"], metadata["size"]) == ("parameters", "1048577")
+
+
+@in_loop
 async def test_a_batch_is_judged_one_by_one(authority: TestAuthority) -> None:
     async with engine_room(authority) as it:
         starts = [

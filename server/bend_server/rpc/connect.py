@@ -6,9 +6,11 @@ from typing import Any, Protocol
 import grpc
 
 from bend.v1 import executor_service_pb2, executor_service_pb2_grpc
+from bend_server.core.errors import InvalidInput
 from bend_server.ports.links import LinkBroken, LinkPeer, WorkerLink
 from bend_server.rpc.identity import peer
 from bend_server.rpc.server import Service, service
+from bend_server.rpc.validation import UNREADABLE, UNREADABLE_TEXT
 
 
 class Room(Protocol):
@@ -40,11 +42,14 @@ class GrpcLink:
     async def receive(self) -> executor_service_pb2.ConnectRequest | None:
         """See ports.links.WorkerLink."""
         try:
-            return await anext(self._requests)
+            message = await anext(self._requests)
         except StopAsyncIteration:
             return None
         except (grpc.RpcError, grpc.aio.UsageError, grpc.aio.InternalError):
             return None
+        if message is UNREADABLE:
+            raise InvalidInput(UNREADABLE_TEXT, reason="PROTOCOL_VIOLATION", field="message")
+        return message
 
     async def send(self, message: executor_service_pb2.ConnectResponse) -> None:
         """See ports.links.WorkerLink."""

@@ -51,7 +51,7 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         self, method: str, rule: Rule, handler: grpc.RpcMethodHandler
     ) -> grpc.RpcMethodHandler:
         serializers = {
-            "request_deserializer": handler.request_deserializer,
+            "request_deserializer": validation.reading(handler.request_deserializer),
             "response_serializer": handler.response_serializer,
         }
         if handler.unary_unary:
@@ -109,6 +109,8 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]
 
 def _checked(request: Any, rule: Rule) -> Any:
     if not rule.validate:
+        # A stream's servicer sees to unreadable messages itself.
+        validation.check_readable(request)
         return request
     if hasattr(request, "__aiter__"):
         return _checked_stream(request)

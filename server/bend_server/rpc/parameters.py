@@ -47,7 +47,9 @@ def strict_json(data: bytes, field: str) -> object:
         ) from None
 
 
-def checked_object(data: bytes, field: str = "parameters") -> object:
+def checked_object(
+    data: bytes, field: str = "parameters", bytes_max: int = limits.PARAMETERS_BYTES_MAX
+) -> object:
     """Check that `data` is a JSON object as `strict_json` wants it; return it parsed.
 
     The usual case costs about a microsecond: only what could hide a fault is parsed slowly. The
@@ -55,14 +57,14 @@ def checked_object(data: bytes, field: str = "parameters") -> object:
 
     Raises:
         InvalidInput: INVALID_PARAMETERS.
-        LimitExceeded: TOO_LARGE, over 1 MiB.
+        LimitExceeded: TOO_LARGE, over `bytes_max`.
     """
-    if len(data) > limits.PARAMETERS_BYTES_MAX:
+    if len(data) > bytes_max:
         raise LimitExceeded(
-            f"{field} has {len(data)} bytes, the limit is {limits.PARAMETERS_BYTES_MAX}",
+            f"{field} has {len(data)} bytes, the limit is {bytes_max}",
             field=field,
             size=len(data),
-            limit=limits.PARAMETERS_BYTES_MAX,
+            limit=bytes_max,
         )
     value: object
     try:
@@ -119,7 +121,7 @@ def members(data: bytes, allowed: frozenset[str], field: str = "body") -> dict[s
         InvalidInput: INVALID_PARAMETERS: not an object, or an unknown key, with its place.
         LimitExceeded: TOO_LARGE.
     """
-    checked_object(data, field)
+    checked_object(data, field, limits.BODY_BYTES_MAX)
     text = decode_text(data)
     found: dict[str, str] = {}
     at = _skip(text, _skip(text, 0) + 1)

@@ -1,15 +1,37 @@
 """Limits that the protos state, checked before a servicer sees a message."""
 
+from collections.abc import Callable
 from typing import Any
 
 import orjson
 import protovalidate
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
 from bend_server.core.errors import Finding
 from bend_server.rpc.errors import InvalidRequest
 
 FINDINGS_MAX = 20
+UNREADABLE_TEXT = "these bytes are not the message of this RPC, or a text in them is not UTF-8"
+UNREADABLE = object()
+"""Stands in for a message that could not be parsed: gRPC itself would answer UNKNOWN."""
+
+
+def reading(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    """Return a deserializer that gives UNREADABLE for bytes that `parse` refuses."""
+
+    def read(data: bytes) -> Any:
+        try:
+            return parse(data)
+        except DecodeError:
+            return UNREADABLE
+
+    return read
+
+
+def check_readable(message: object) -> None:
+    """Refuse what `reading` could not parse. Raises InvalidRequest."""
+    if message is UNREADABLE:
+        raise InvalidRequest([Finding("INVALID_REQUEST", UNREADABLE_TEXT, "message")])
 
 
 def check(message: Message) -> None:
@@ -18,6 +40,7 @@ def check(message: Message) -> None:
     Raises:
         InvalidRequest: naming each field that breaks its limit, at most 20.
     """
+    check_readable(message)
     try:
         protovalidate.validate(message)
     except protovalidate.ValidationError as error:
