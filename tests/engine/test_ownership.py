@@ -170,3 +170,16 @@ async def test_open_keys_are_answered(house: House) -> None:
     lost = [state.NOT_MINE in response.states, first.owns(outcome.execution)]
     assert lost in ([True, True], [False, False])
     assert response.epoch > 0
+
+
+@housed
+async def test_a_late_result_in_a_dead_lane_is_drained(house: House) -> None:
+    """It came after the takeover, on a lane that this engine never saw alive."""
+    engine = await house.engine()
+    executor = await house.executor()
+    plan = await house.workflow(chain(1))
+    outcome = await begin(engine, plan)
+    await finish(engine, outcome.execution)
+    await house.publish_results(executor, [completed(executor.seen[0])], slot=9)
+    await until(lambda: not house.broker.held(RESULTS, "results.>"), 120)
+    assert engine.counters["results_stale"] == 1

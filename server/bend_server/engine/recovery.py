@@ -120,6 +120,7 @@ class Recovery:
                 continue
             try:
                 await self.resync(everything=everything)
+                await self._look_for_dead_lanes()
             except QueueDown:
                 if everything:
                     self._all.set()
@@ -188,6 +189,19 @@ class Recovery:
                 next_us = min(next_us, due_us)
         if next_us < 1 << 62:
             self._timers.add(next_us, handout)
+
+    async def _look_for_dead_lanes(self) -> None:
+        """Note lanes with results that perhaps nobody consumes any more.
+
+        A task that was handed out by an engine that died since answers to that engine's lane,
+        however late. `Ownership` has those drained whose slot no live lease has.
+        """
+        for slot in range(self._options.slots):
+            if slot == self._live.slot or slot in self.slots_seen:
+                continue
+            async for _ in self._queue.scan(RESULTS, f"results.{slot}"):
+                self.slots_seen[slot] = None
+                break
 
     def _again(self, missing: list[Handout]) -> None:
         works: list[Work] = []
