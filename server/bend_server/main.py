@@ -77,8 +77,8 @@ class Process:
         self.chance = SystemChance()
         self.name = f"{socket.gethostname()}:{place.port}:{os.getpid()}"
 
-    async def queue(self, stack: AsyncExitStack, *, streams: bool) -> Any:
-        """Connect to NATS; closed with the stack."""
+    async def queue(self, stack: AsyncExitStack) -> Any:
+        """Connect to NATS; closed with the stack. Engines make the streams, executors use them."""
         from bend_server.queue.jetstream import NatsQueue, StreamOptions
 
         context = ssl.create_default_context(cafile=str(self.tls.roots))
@@ -87,7 +87,8 @@ class Process:
             self.place.nats,
             context,
             self.name,
-            streams=StreamOptions() if streams else None,
+            streams=StreamOptions() if self.identity == "engine" else None,
+            jetstream=self.role != "registry",
             inbox_prefix=f"_INBOX_{self.identity}",
             timeout_s=NATS_S,
         )
@@ -128,7 +129,7 @@ async def run_server(process: Process, stop: asyncio.Event) -> None:
     """Run the engine, the registry, or both, until `stop` is set or the engine fails."""
     async with AsyncExitStack() as stack:
         stores, queue, blobs = await _together(
-            process.stores(stack), process.queue(stack, streams=True), process.blobs()
+            process.stores(stack), process.queue(stack), process.blobs()
         )
         services: list[Service] = []
         engine: Any = None
@@ -220,7 +221,7 @@ async def run_executor(process: Process, stop: asyncio.Event) -> None:
     from bend_server.rpc.registrar import RegistryClient
 
     async with AsyncExitStack() as stack:
-        queue, blobs = await _together(process.queue(stack, streams=False), process.blobs())
+        queue, blobs = await _together(process.queue(stack), process.blobs())
         place = process.place
         registrar = RegistryClient(
             place.registry,

@@ -12,8 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
+from bend_server.bench.lock import heavy
 from bend_server.bench.mesh import Mesh
-from tests.kit.lock import heavy
 
 pytestmark = [pytest.mark.kill, pytest.mark.timeout(300)]
 DIGITS = b'{"id": 12345678901234567890123, "text": "\xc3\xbc"}'

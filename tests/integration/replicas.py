@@ -1,4 +1,4 @@
-"""Two engines over one PostgreSQL, as processes: the mesh's own `server`, and a second `engine`."""
+"""Two engines over one PostgreSQL, as processes: the mesh's own, and a second one."""
 
 import asyncio
 import contextlib
@@ -52,7 +52,7 @@ class Replicas:
     def up(self) -> None:
         """Start the mesh with its engine."""
         self.mesh.up()
-        self.doors = [Door(self.mesh, self.mesh.address("server"))]
+        self.doors = [Door(self.mesh, self.mesh.address(self.mesh.engine))]
 
     def start_second(self) -> None:
         """Start the second engine, or another one in its place."""

@@ -32,12 +32,13 @@ class Door:
         return context
 
     async def queue(self, role: str, *, streams: bool = False) -> NatsQueue:
-        """Connect as the processes do."""
+        """Connect as the processes do; the registry has no use for streams."""
         more = {} if streams else {"streams": None}
         return await NatsQueue.connect(
             self.url,
             self.context(f"/{role}"),
             inbox_prefix=inbox_prefix(role),
+            jetstream=role != "registry",
             **more,  # type: ignore[arg-type]
         )
 

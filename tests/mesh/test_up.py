@@ -22,8 +22,8 @@ from bend.v1 import (
     executor_service_pb2,
     executor_service_pb2_grpc,
 )
+from bend_server.bench.lock import heavy
 from bend_server.bench.mesh import Mesh, MeshError
-from tests.kit.lock import heavy
 from tests.kit.programs import alive, wait_until
 
 pytestmark = [pytest.mark.kill, pytest.mark.timeout(600)]

@@ -33,16 +33,16 @@ async def at_rest(mesh: Mesh, report: Report, sizes: Sizes) -> None:
 
 
 async def waiting(mesh: Mesh, report: Report, sizes: Sizes) -> None:
-    """Hold many executions whose component nobody serves; then restart the server with them."""
+    """Hold many executions whose component nobody serves; then restart the mesh with them."""
     mesh.stop_worker()
     job = workflows.chain(5)
-    pids = mesh.pids()
-    async with channel(mesh.address("server"), mesh.home / "certs", "bench") as opened:
+    engine = {mesh.engine: mesh.pids()[mesh.engine]}
+    async with channel(mesh.address(mesh.engine), mesh.home / "certs", "bench") as opened:
         load = Load(opened)
         await load.deploy(job)
-        before = processes.memory_mb({"server": pids["server"]})["server"]
+        before = sum(processes.memory_mb(engine).values())
         await load.start(job, range(sizes.waiting))
-        after = processes.memory_mb({"server": pids["server"]})["server"]
+        after = sum(processes.memory_mb(engine).values())
     params = {"executions": sizes.waiting}
     held = (after - before) * 1e6 / sizes.waiting
     report.row("waiting_bytes", held, "bytes", job="figures", params=params)

@@ -43,7 +43,7 @@ async def j1(mesh: Mesh, report: Report, sizes: Sizes) -> None:
     certs = mesh.home / "certs"
     status = mesh.status()
     gateway = str(status["urls"]["https"]).removeprefix("https://")
-    doors = (("j1", mesh.address("server"), "bench"), ("j1_envoy_grpc", gateway, "user-dev"))
+    doors = (("j1", mesh.address(mesh.engine), "bench"), ("j1_envoy_grpc", gateway, "user-dev"))
     for name, address, identity in doors:
         async with channel(address, certs, identity) as opened:
             load = Load(opened)
@@ -78,7 +78,7 @@ async def j1(mesh: Mesh, report: Report, sizes: Sizes) -> None:
 async def j2(mesh: Mesh, report: Report, sizes: Sizes) -> None:
     """Run chains of 5, many in flight; report steps a second and CPU a step."""
     job = workflows.chain(5)
-    async with channel(mesh.address("server"), mesh.home / "certs", "bench") as opened:
+    async with channel(mesh.address(mesh.engine), mesh.home / "certs", "bench") as opened:
         load = Load(opened)
         await load.deploy(job)
         await load.chains(job, sizes.in_flight, sizes.in_flight)
@@ -106,7 +106,7 @@ async def j2(mesh: Mesh, report: Report, sizes: Sizes) -> None:
 
 async def j3(mesh: Mesh, report: Report, sizes: Sizes) -> None:
     """Run wide fan-outs with a join."""
-    async with channel(mesh.address("server"), mesh.home / "certs", "bench") as opened:
+    async with channel(mesh.address(mesh.engine), mesh.home / "certs", "bench") as opened:
         load = Load(opened)
         for width in sizes.fans:
             job = workflows.fan_out(width)
@@ -128,7 +128,7 @@ async def j3(mesh: Mesh, report: Report, sizes: Sizes) -> None:
 async def j4(mesh: Mesh, report: Report, sizes: Sizes) -> None:
     """Run one long chain; report milliseconds a step."""
     job = workflows.chain(sizes.chain)
-    async with channel(mesh.address("server"), mesh.home / "certs", "bench") as opened:
+    async with channel(mesh.address(mesh.engine), mesh.home / "certs", "bench") as opened:
         load = Load(opened)
         await load.deploy(job)
         await load.run(workflows.chain(sizes.chain), 0)

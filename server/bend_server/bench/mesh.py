@@ -72,6 +72,11 @@ class Mesh:
             found["worker"] = self._worker.pid
         return found
 
+    @property
+    def engine(self) -> str:
+        """Name of the process that holds the engine."""
+        return "engine" if self.database.startswith("postgresql") else "server"
+
     def address(self, process: str) -> str:
         """Return host:port where a process serves gRPC."""
         for entry in self.status()["processes"]:

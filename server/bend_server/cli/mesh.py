@@ -16,7 +16,10 @@ USAGE = 2
 NOT_FOUND = 4
 STATES = {"running": "green", "failed": "red", "stopped": "yellow"}
 TAIL_LINES = 50
-PROCESSES = ("nats", "envoy", "server", "executor", "components", "supervisor")
+PROCESSES = (
+    *("nats", "envoy", "server", "engine", "registry", "executor", "components"),
+    "supervisor",
+)
 
 home_option = click.option(
     "--home", type=click.Path(file_okay=False, path_type=Path), help="Data folder [./.bend]."

@@ -10,13 +10,14 @@ from bend_server.config import Settings
 from bend_server.local import nats, ports
 from bend_server.local.home import Home, replace
 from bend_server.local.http_probe import ask
-from bend_server.local.process import ProcessSpec
+from bend_server.local.process import Check, ProcessSpec
 
 ADDRESS = "127.0.0.1"
 USER = "/user/dev"
 BUILTIN = "/component/builtin"
 BUILTIN_COMPONENTS = ("http", "model")
 IDENTITIES = ("/engine", "/executor", "/gateway", "/nats", "/bench", BUILTIN, USER)
+REGISTRY = "/registry"
 STOP_SERVER_S = 10.0
 STOP_OTHERS_S = 5.0
 
@@ -46,12 +47,19 @@ class Mesh:
         self.authority = Authority(self.home.certs)
         for identity in IDENTITIES:
             self.authority.leaf(identity)
+        if self.apart:
+            self.authority.leaf(REGISTRY)
         token(self.home.certs)
         # By it an executor takes over what another one handed to a long-running task.
         shared_secret(self.home.certs, "resume.key")
         self._choose_ports()
         self._write_nats()
         self._write_gateway()
+
+    @property
+    def apart(self) -> bool:
+        """Whether engine and registry are processes of their own: SQLite has one owner."""
+        return not self.settings.sqlite
 
     @property
     def https_url(self) -> str:
@@ -74,8 +82,8 @@ class Mesh:
                 "cert_file": str(user.certificate),
                 "key_file": str(user.key),
                 "pid": pid,
-                # The server's own door, for the benchmark's bench identity.
-                "engine": f"{ADDRESS}:{self.server_port}",
+                # The engine's own door, for the benchmark's bench identity.
+                "engine": f"{ADDRESS}:{self.engine_port}",
             }
         )
 
@@ -85,9 +93,19 @@ class Mesh:
         return self._inner[0]
 
     @property
-    def server_port(self) -> int:
-        """Port of the process that holds engine and registry."""
+    def engine_port(self) -> int:
+        """Port of the process that holds the engine."""
         return self._inner[1]
+
+    @property
+    def registry_port(self) -> int:
+        """Port of the process that holds the registry: the engine's, unless they are apart."""
+        return self._inner[-1] if self.apart else self.engine_port
+
+    @property
+    def registry_identity(self) -> str:
+        """Path of the SPIFFE id of whoever serves the registry."""
+        return REGISTRY if self.apart else "/engine"
 
     @property
     def executor_port(self) -> int:
@@ -104,7 +122,7 @@ class Mesh:
         self.https_port = ports.choose(asked.https_port, ports.HTTPS_USUAL)
         if asked.http_port != 0:
             self.http_port = ports.choose(asked.http_port, ports.HTTP_USUAL)
-        self._inner = ports.inner(3)
+        self._inner = ports.inner(4 if self.apart else 3)
 
     def _write_nats(self) -> None:
         leaf = self.authority.leaf("/nats")
@@ -130,14 +148,11 @@ class Mesh:
         replace(self.home.envoy_config, render(gateway))
 
     def gateway(self) -> GatewaySettings:
-        """Return the gateway's settings: engine and registry are one process here."""
+        """Return the gateway's settings."""
         leaf = self.authority.leaf("/gateway")
-        server = Upstream(
-            "server", ((ADDRESS, self.server_port),), self.authority.spiffe_id("/engine")
-        )
-        executor = Upstream(
-            "executor", ((ADDRESS, self.executor_port),), self.authority.spiffe_id("/executor")
-        )
+        engine = self._upstream(self._engine_name, self.engine_port, "/engine")
+        registry = self._upstream("registry", self.registry_port, REGISTRY)
+        executor = self._upstream("executor", self.executor_port, "/executor")
         return GatewaySettings(
             https_address=ADDRESS,
             https_port=self.https_port,
@@ -147,14 +162,24 @@ class Mesh:
             key_file=leaf.key,
             run_folder=self.home.run,
             admin_socket=self.home.admin_socket(),
-            engine=server,
-            registry=server,
+            engine=engine,
+            registry=registry if self.apart else engine,
             executor=executor,
         )
 
+    def _upstream(self, name: str, port: int, identity: str) -> Upstream:
+        return Upstream(name, ((ADDRESS, port),), self.authority.spiffe_id(identity))
+
+    @property
+    def _engine_name(self) -> str:
+        return "engine" if self.apart else "server"
+
     def processes(self) -> list[ProcessSpec]:
         """Return the processes, in the order in which each needs those before it."""
-        specs = [self._envoy(), self._server(), self._executor(), self._components()]
+        specs = [self._envoy(), self._engine()]
+        if self.apart:
+            specs.append(self._registry())
+        specs += [self._executor(), self._components()]
         return specs if self.settings.nats_url else [self._nats(), *specs]
 
     def _nats(self) -> ProcessSpec:
@@ -189,41 +214,42 @@ class Mesh:
             stop_s=STOP_OTHERS_S,
         )
 
-    def _server(self) -> ProcessSpec:
+    def _engine(self) -> ProcessSpec:
         context = self.client_context()
 
         async def ready() -> bool:
             return (await ask("/readyz", port=self.https_port, tls=context)).status == 200
 
-        return ProcessSpec(
-            name="server",
-            command=self._role("server", self.server_port),
-            environment=self._variables(),
-            address=f"{ADDRESS}:{self.server_port}",
-            log=self.home.log("server"),
-            ready=ready,
-            stop_s=STOP_SERVER_S,
-        )
+        return self._server(self._engine_name, self.engine_port, [], ready)
+
+    def _registry(self) -> ProcessSpec:
+        ready = self._healthy("registry", self.registry_port)
+        return self._server("registry", self.registry_port, [], ready)
 
     def _executor(self) -> ProcessSpec:
+        flags = ["--registry", f"{ADDRESS}:{self.registry_port}"]
+        flags += ["--registry-role", self.registry_identity.removeprefix("/")]
+        ready = self._healthy("executor", self.executor_port)
+        return self._server("executor", self.executor_port, flags, ready)
+
+    def _healthy(self, cluster: str, port: int) -> Check:
+        """Return a check whether a service listens and the gateway reaches it."""
+        healthy = f"{cluster}::{ADDRESS}:{port}::health_flags::healthy".encode()
         socket = self.home.admin_socket()
-        healthy = f"executor::{ADDRESS}:{self.executor_port}::health_flags::healthy".encode()
 
         async def ready() -> bool:
-            return healthy in (await ask("/clusters", socket=socket)).body
+            # The gateway's word alone may be about a process that has just died.
+            return not ports.free(port) and healthy in (await ask("/clusters", socket=socket)).body
 
+        return ready
+
+    def _server(self, role: str, port: int, flags: list[str], ready: Check) -> ProcessSpec:
         return ProcessSpec(
-            name="executor",
-            command=[
-                *self._role("executor", self.executor_port),
-                "--registry",
-                f"{ADDRESS}:{self.server_port}",
-                "--registry-role",
-                "engine",
-            ],
+            name=role,
+            command=[*self._role(role, port), *flags],
             environment=self._variables(),
-            address=f"{ADDRESS}:{self.executor_port}",
-            log=self.home.log("executor"),
+            address=f"{ADDRESS}:{port}",
+            log=self.home.log(role),
             ready=ready,
             stop_s=STOP_SERVER_S,
         )

@@ -21,7 +21,7 @@ STOP_S = 30.0
 ROTATE_S = 30.0
 RENEW_S = 24 * 3600.0
 DRAIN_S = 1.0
-ORDER_OF_STOP = ("components", "executor", "envoy", "server", "nats")
+ORDER_OF_STOP = ("components", "executor", "envoy", "server", "engine", "registry", "nats")
 
 Say = Callable[[str], None]
 

@@ -38,6 +38,7 @@ RESPONDERS_MAX = 1024
 BACKLOG_MESSAGES_MAX = 65_536
 BACKLOG_BYTES_MAX = 64 * 1024 * 1024
 _NAME_IN_USE = 10058
+_NOT_FOUND = 10059
 # "maximum bytes exceeded" and the server's own storage limits.
 _FULL = frozenset((10077, 10047, 10023))
 
@@ -62,8 +63,9 @@ class _CoreSubscription:
 class NatsQueue:
     """One connection to NATS. Make it by `connect`; `close` it at the end."""
 
-    def __init__(self, streams: StreamOptions | None) -> None:
+    def __init__(self, streams: StreamOptions | None, *, jetstream: bool) -> None:
         self._streams = streams
+        self._jetstream = jetstream
         self._link = NatsLink(self._revive)
         self._consumers: list[NatsConsumer] = []
         self._listeners: list[Callable[[], None]] = []
@@ -80,8 +82,9 @@ class NatsQueue:
         streams: StreamOptions | None = StreamOptions(),  # noqa: B008 - immutable
         inbox_prefix: str = "_INBOX",
         timeout_s: float = 10.0,
+        jetstream: bool = True,
     ) -> "NatsQueue":
-        """Connect, and make the streams that are missing.
+        """Connect, and make the streams that are missing, or wait until others have.
 
         Args:
             url: `tls://host:port` or `nats://host:port`; several with commas between.
@@ -89,15 +92,21 @@ class NatsQueue:
             name: the connection's name, as nats-server shows it.
             streams: sizes; None: this process may not make streams, others do.
             inbox_prefix: first part of the subjects for answers, as permissions ask for.
-            timeout_s: seconds until nobody there is an error.
+            timeout_s: seconds until nobody there, or no stream there, is an error.
+            jetstream: False: this process broadcasts, asks and answers only; its permissions need
+                not reach the streams.
 
         Raises:
             QueueDown: nobody answers, or JetStream refuses the streams.
         """
-        queue = cls(streams)
+        queue = cls(streams, jetstream=jetstream)
         await queue._link.open(url, ssl_context, name, inbox_prefix, timeout_s)
         try:
-            await queue._know_streams()
+            async with asyncio.timeout(timeout_s):
+                await queue._find_streams()
+        except TimeoutError:
+            await queue.close()
+            raise QueueDown(f"no streams after {timeout_s:.0f} s") from None
         except QueueDown:
             await queue.close()
             raise
@@ -118,8 +127,20 @@ class NatsQueue:
         """See ports.queue.Queue."""
         self._listeners.append(callback)
 
+    async def _find_streams(self) -> None:
+        """Know the streams; who may not make them waits for whoever does. Raises QueueDown."""
+        while True:
+            try:
+                return await self._know_streams()
+            except ApiRefused as error:
+                if self._streams is not None or error.code != _NOT_FOUND:
+                    raise
+            await asyncio.sleep(PAUSE_S)
+
     async def _know_streams(self) -> None:
         """Make the streams, or learn which ones there are. Raises QueueDown."""
+        if not self._jetstream:
+            return
         if self._streams is not None:
             await self._make_streams(self._streams)
             return
