@@ -6,7 +6,7 @@ from bend_server.ports.store import Batch, KnownRequest
 from bend_server.storage.rows import REQUEST_TTL_US
 from tests.kit.backends import LEASE_US, Backend, put_workflow, write
 from tests.kit.loops import in_loop
-from tests.kit.rows import T0_US, finish_row, start_row
+from tests.kit.rows import T0_US, finish_row, result_row, start_row
 
 
 @in_loop
@@ -31,7 +31,12 @@ async def test_twins_in_one_batch_start_once(backend: Backend) -> None:
         twins = [start_row(n, request_id="r", request_hash=b"h") for n in range(5)]
         named = [start_row(n, public_id="mine") for n in range(5, 8)]
         batch = Batch(starts=[*twins, *named])
+        batch.results = [result_row(row.id, 1) for row in batch.starts]
+        batch.finishes = [finish_row(row.id, 2) for row in batch.starts]
         assert (await write(stores, lease, batch)).started == {twins[0].id, named[0].id}
+        for row in batch.starts:
+            first = row.id in {twins[0].id, named[0].id}
+            assert len(await stores.reads.task_results(row.id)) == int(first)
 
 
 @in_loop

@@ -14,6 +14,7 @@ import pytest
 
 from bend.v1 import engine_service_pb2 as engine
 from tests.e2e import scenario
+from tests.e2e.test_kills import ACTIONS, all_up
 from tests.integration.replicas import (
     PASSING,
     Door,
@@ -201,6 +202,30 @@ def test_a_killed_database_loses_and_doubles_nothing(
     with capsys.disabled():
         downs = ", ".join(f"{seconds:.1f}" for seconds in took)
         print(f"\n  killed postmaster: down for {downs} s, {verdict}")
+    assert verdict[:4] == (0, 0, 0, 0)
+    assert len(two.ids) == two.wished
+
+
+@pytest.mark.parametrize("victim", ACTIONS)
+def test_a_killed_process_of_the_mesh_loses_and_doubles_nothing(
+    two: Replicas, victim: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The kills of the suite on SQLite, over PostgreSQL and with a second engine beside."""
+    chance = scenario.seeded(f"{victim} on PostgreSQL")
+    with working(two) as worker:
+        deploy(two)
+        pids = all_up(two.mesh)
+        threads = load(two)
+        busy(two, chance)
+        ACTIONS[victim](two.mesh, worker, pids)
+        left = two.unfinished()
+        began = time.monotonic()
+        finish(two, threads)
+        took_s = time.monotonic() - began
+        verdict = two.judge(worker.file)
+    with capsys.disabled():
+        print(f"\n  {victim} with {left} open: all done after {took_s:.1f} s, {verdict}")
+    assert left > 0
     assert verdict[:4] == (0, 0, 0, 0)
     assert len(two.ids) == two.wished
 

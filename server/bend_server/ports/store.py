@@ -45,6 +45,8 @@ class Batch:
 
     `starts` alone are judged one by one (a known request id, a taken public id, an archived or
     changed workflow): a refused start writes nothing and is missing in `Committed.started`.
+    The rows of its own in the batch are left out with it. Of starts that share an id, request id or
+    public id in one batch only the first is judged. One batch may start and end an execution.
     A start is checked against its workflow's current revision when its `revision_current` flag
     (same position in `starts_current`) is True.
     """

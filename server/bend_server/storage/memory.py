@@ -22,6 +22,7 @@ from bend_server.ports.store import (
     WorkflowSummary,
 )
 from bend_server.storage.rows import REQUEST_TTL_US, TERMINAL_FROM, labels_of
+from bend_server.storage.rules import distinct_starts
 
 
 class Record:
@@ -170,8 +171,6 @@ class MemoryEngineStore:
         db = self._db
         if not db.valid(lease) or any(db.owners[number] != lease.id for number in partitions):
             raise LeaseLost("the fence refused", lease=lease.id, epoch=lease.epoch)
-        if len(batch.starts) != len(batch.starts_current):
-            raise InvariantBroken("starts and starts_current differ in length")
         started = self._judge(batch)
         refused = {row.id for row in batch.starts if row.id not in started}
         self._check(batch, started, refused)
@@ -183,26 +182,18 @@ class MemoryEngineStore:
     def _judge(self, batch: Batch) -> dict[int, StartRow]:
         db = self._db
         started: dict[int, StartRow] = {}
-        requests: set[tuple[str, str]] = set()
-        names: set[tuple[str, str]] = set()
-        for start, current in zip(batch.starts, batch.starts_current, strict=True):
+        for start, current in distinct_starts(batch):
             workflow = db.workflows.get((start.namespace, start.workflow))
             if workflow is None or workflow.archived:
                 continue
             if current and workflow.revision != start.revision:
                 continue
-            name = (start.namespace, start.public_id)
-            if name in db.public_ids or name in names:
-                continue
-            if start.id in db.executions or start.id in started:
+            if (start.namespace, start.public_id) in db.public_ids or start.id in db.executions:
                 continue
             if start.request_id is not None:
-                key = (start.namespace, start.request_id)
-                known = db.requests.get(key)
-                if key in requests or (known is not None and known[1] > start.started_us):
+                known = db.requests.get((start.namespace, start.request_id))
+                if known is not None and known[1] > start.started_us:
                     continue
-                requests.add(key)
-            names.add(name)
             started[start.id] = start
         return started
 

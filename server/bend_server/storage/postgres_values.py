@@ -9,6 +9,7 @@ from bend_server.core.model import StartRow
 from bend_server.ports.store import Batch
 from bend_server.storage.postgres_statement import Variant
 from bend_server.storage.rows import labels_of, signed_run_ids
+from bend_server.storage.rules import distinct_starts
 
 
 class Tail(NamedTuple):
@@ -41,22 +42,25 @@ _NOTHING = Change(False, False, False, Tail())
 
 def prepare(batch: Batch) -> Prepared:
     """Return the variant of the statement that a batch needs, and its values after the fence."""
-    if len(batch.starts) != len(batch.starts_current):
-        raise InvariantBroken("starts and starts_current differ in length")
     ids = {row.id for row in batch.starts}
     changes = _changes(batch) if batch.parks or batch.changes else None
     values: list[object] = []
     variant = Variant()
     if batch.starts:
         variant = _starts(batch, ids, changes, values)
-    if batch.results:
-        values.extend(_columns(signed_run_ids(batch.results)))
-    if batch.events:
-        values.extend(_columns(batch.events))
-    early = bool(ids) and any(
-        row.execution in ids for rows in (batch.results, batch.events) for row in rows
-    )
-    variant = variant._replace(results=bool(batch.results), events=bool(batch.events), early=early)
+    results, events = batch.results, batch.events
+    early = bool(ids) and any(row.execution in ids for rows in (results, events) for row in rows)
+    if early:
+        # The statement drops the rows of starts that it refuses; of those left out before it
+        # knows nothing.
+        dropped = ids - {row.id for row, _ in distinct_starts(batch)}
+        results = [row for row in results if row.execution not in dropped]
+        events = [row for row in events if row.execution not in dropped]
+    if results:
+        values.extend(_columns(signed_run_ids(results)))
+    if events:
+        values.extend(_columns(events))
+    variant = variant._replace(results=bool(results), events=bool(events), early=early)
     return _ends(batch, ids, changes, variant, values), values
 
 
@@ -124,7 +128,7 @@ def _changes(batch: Batch) -> dict[int, Change]:
 def _starts(
     batch: Batch, ids: set[int], changes: dict[int, Change] | None, values: list[object]
 ) -> Variant:
-    starts = _distinct(batch)
+    starts = distinct_starts(batch)
     if changes is None and batch.finishes:
         changes = _changes(batch) if any(row.execution in ids for row in batch.finishes) else None
     tailed = changes is not None and any(row.id in changes for row, _ in starts)
@@ -156,17 +160,3 @@ def _tail(row: StartRow, changes: dict[int, Change]) -> Tail:
     if not change.has_status:
         tail = tail._replace(status=row.status)
     return tail if change.has_end else tail._replace(run=row.run)
-
-
-def _distinct(batch: Batch) -> list[tuple[StartRow, bool]]:
-    """Return the starts without those that repeat a request id, name or id of the batch."""
-    seen: set[object] = set()
-    kept = []
-    for row, current in zip(batch.starts, batch.starts_current, strict=True):
-        keys: list[object] = [row.id, (row.namespace, row.public_id)]
-        if row.request_id is not None:
-            keys.append((row.namespace, row.request_id, "request"))
-        if seen.isdisjoint(keys):
-            seen.update(keys)
-            kept.append((row, current))
-    return kept

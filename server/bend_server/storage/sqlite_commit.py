@@ -24,6 +24,7 @@ from bend_server.storage.rows import (
     labels_of,
     signed_run_ids,
 )
+from bend_server.storage.rules import distinct_starts
 from bend_server.storage.sql_engine import SqlEngineStore
 from bend_server.storage.sqlite import SqliteDatabase
 
@@ -189,7 +190,7 @@ def _allowed(connection: sqlite3.Connection, batch: Batch) -> list[StartRow]:
     """Return the starts whose workflow takes them."""
     states: dict[tuple[str, str], tuple[int, int] | None] = {}
     allowed = []
-    for row, current in zip(batch.starts, batch.starts_current, strict=True):
+    for row, current in distinct_starts(batch):
         key = (row.namespace, row.workflow)
         if key not in states:
             found = connection.execute(_WORKFLOW, key).fetchone()
@@ -204,7 +205,7 @@ def _allowed(connection: sqlite3.Connection, batch: Batch) -> list[StartRow]:
 def _without_known_requests(
     connection: sqlite3.Connection, starts: list[StartRow]
 ) -> list[StartRow]:
-    """Leave out starts whose request id stands for another one, stored or earlier in the batch."""
+    """Leave out starts whose request id stands for another one."""
     named = [(row.namespace, row.request_id) for row in starts if row.request_id is not None]
     if not named:
         return starts
@@ -213,16 +214,12 @@ def _without_known_requests(
         for namespace, names in _by_namespace(named)
         for name, expires_us in connection.execute(_REQUESTS, (namespace, names))
     }
-    fresh = []
-    for row in starts:
-        if row.request_id is not None:
-            key = (row.namespace, row.request_id)
-            # An expired id is free again, even while its row has not been swept.
-            if until.get(key, 0) > row.started_us:
-                continue
-            until[key] = row.started_us + REQUEST_TTL_US
-        fresh.append(row)
-    return fresh
+    # An expired id is free again, even while its row has not been swept.
+    return [
+        row
+        for row in starts
+        if row.request_id is None or until.get((row.namespace, row.request_id), 0) <= row.started_us
+    ]
 
 
 def _without_taken_names(connection: sqlite3.Connection, starts: list[StartRow]) -> list[StartRow]:
@@ -239,14 +236,7 @@ def _without_taken_names(connection: sqlite3.Connection, starts: list[StartRow])
         for namespace, names in _by_namespace(chosen)
         for (name,) in connection.execute(_NAMES, (namespace, names))
     }
-    fresh = []
-    for row in starts:
-        key = (row.namespace, row.public_id)
-        if key in taken:
-            continue
-        taken.add(key)
-        fresh.append(row)
-    return fresh
+    return [row for row in starts if (row.namespace, row.public_id) not in taken]
 
 
 def _by_namespace(pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
