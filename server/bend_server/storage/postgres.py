@@ -1,7 +1,8 @@
 """PostgreSQL: a pool for reads and rare writes, one connection of its own for the group commit."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import asyncpg
@@ -78,15 +79,15 @@ class PostgresDatabase:
 
     async def write(self, work: Callable[[Connection], T], timeout_s: float = WRITE_S) -> T:
         """Run a function in one transaction."""
-        with translated():
+        with _translated():
             async with asyncio.timeout(timeout_s), self._engine.begin() as connection:
-                return await connection.run_sync(work)
+                return await _run(connection, work)
 
     async def read(self, work: Callable[[Connection], T], timeout_s: float = READ_S) -> T:
         """Run a function on one snapshot."""
-        with translated():
+        with _translated():
             async with asyncio.timeout(timeout_s), self._reads.connect() as connection:
-                return await connection.run_sync(work)
+                return await _run(connection, work)
 
     async def statement(self, sql: str, values: list[object], timeout_s: float) -> Any:
         """Run one writing statement on the connection kept for it; return its row.
@@ -114,6 +115,9 @@ class PostgresDatabase:
             if isinstance(fault, DependencyDown):
                 await self._drop()
             raise fault from error
+        except asyncpg.InternalClientError as error:
+            await self._drop()
+            raise down(error) from error
         except BaseException:
             # Cancelled in the middle: nobody knows what this connection is doing.
             await self._drop()
@@ -138,3 +142,22 @@ class PostgresDatabase:
         """End all connections."""
         await self._drop()
         await self._engine.dispose()
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        with translated():
+            yield
+    except asyncpg.InternalClientError as error:
+        raise down(error) from error
+
+
+async def _run(connection: AsyncConnection, work: Callable[[Connection], T]) -> T:
+    try:
+        return await connection.run_sync(work)
+    except asyncpg.InternalClientError:
+        # The server's farewell came while the connection was idle. The driver is confused by it
+        # and SQLAlchemy does not know this error, so the connection would stay in the pool.
+        await connection.invalidate()
+        raise
