@@ -1,5 +1,6 @@
 """`python -m bend_executors`: serve the built-in components until SIGTERM."""
 
+import logging
 import os
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from bend_executors.model import ModelComponent
 
 def main() -> None:
     """Connect with the settings of the environment and serve."""
+    # Its line a request costs time, and a URL may hold what nobody should read in a log.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     home = Path(os.environ.get("BEND_HOME", ".bend"))
     models = Path(os.environ.get("BEND_MODEL_PATH", "") or home / "models")
     http = HttpComponent(os.environ.get("BEND_HTTP_ALLOW", ""))

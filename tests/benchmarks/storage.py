@@ -12,8 +12,11 @@ import tempfile
 import time
 from pathlib import Path
 
+from sqlalchemy import text
+
 from bend_server.core.ids import PARTITIONS
 from bend_server.ports.store import Batch, Lease
+from bend_server.storage.database import Database
 from bend_server.storage.stores import Stores
 from tests.kit.backends import Backend, own_all, put_workflow, write
 from tests.kit.postgres import PostgresServer
@@ -22,6 +25,7 @@ from tests.kit.rows import DAY_US, T0_US, finish_row, result_row, start_row
 RESULTS, STARTS = 128, 25
 BATCHES = 400
 UNFINISHED = 100_000
+PARKED = 1_000_000
 OUTPUT = b'{"text":"sixty bytes of output are what a small task returns."}'
 
 
@@ -85,6 +89,34 @@ async def recovery(kind: str, stores: Stores, lease: Lease) -> None:
     print(f"{kind} load of {count:,} unfinished with {rows:,} results: {took:.2f} s")
 
 
+async def takeover(kind: str, stores: Stores) -> None:
+    """Time the reads of a takeover over a million parked executions, of which 1,000 are due."""
+    database: Database = stores.reads._db  # type: ignore[attr-defined]
+    numbers = (
+        f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {PARKED})"
+        if kind == "sqlite"
+        else f"WITH n AS (SELECT i FROM generate_series(1, {PARKED}) AS i)"
+    )
+    fill = text(
+        f"{numbers} INSERT INTO execution (id, public_id, namespace, workflow, revision, "
+        "partition, run, status, priority, actor, input, labels, trace, started_us, deadline_us, "
+        "first_run, first_status, parked, wake_at_us) "
+        "SELECT i, 'triage-' || i, 'default', 'triage', 1, i % 64, 1, 2, 5, 'user/ada', "
+        f"input, labels, '', {T0_US} + i, {T0_US + DAY_US}, 1, 2, 1, {T0_US} + i FROM n, "
+        "(SELECT input, labels FROM execution LIMIT 1) AS one"
+    )
+    await database.write(lambda connection: connection.execute(fill), timeout_s=600)
+    began = time.perf_counter()
+    pages = [len(page) async for page in stores.engine.load_unfinished(range(PARTITIONS), 1_000)]
+    took = time.perf_counter() - began
+    due = await stores.engine.load_due(range(PARTITIONS), T0_US + 1_001, 1_000)
+    both = time.perf_counter() - began
+    print(
+        f"{kind} takeover with {PARKED:,} parked: {sum(pages):,} unfinished in {took:.2f} s, "
+        f"{len(due):,} due in {both - took:.2f} s"
+    )
+
+
 async def measure(kind: str, folder: Path, url: str | None) -> None:
     """Run all of it on one database."""
     backend = Backend(kind, folder, url)
@@ -94,6 +126,7 @@ async def measure(kind: str, folder: Path, url: str | None) -> None:
         lease = await stores.engine.renew_lease(lease, 3_600_000_000)
         await commits(kind, stores, lease)
         await recovery(kind, stores, lease)
+        await takeover(kind, stores)
 
 
 def main() -> None:

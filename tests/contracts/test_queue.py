@@ -301,6 +301,26 @@ async def _core_messages(house: House) -> None:
 
 
 @in_loop
+async def _what_is_sent_after_a_subscription_is_heard(house: House) -> None:
+    """There is no gap after `serve` and `subscribe` in which a message of another is lost."""
+    async with house.clients(2) as [queue, other]:
+        heard: list[bytes] = []
+
+        async def hear(data: bytes) -> None:
+            heard.append(data)
+
+        async def shout(data: bytes) -> bytes:
+            return data.upper()
+
+        for number in range(25):
+            await queue.serve(f"engine.open.{number}", shout)
+            assert await other.request(f"engine.open.{number}", b"hey", 20) == b"HEY"
+            await queue.subscribe(f"engine.started.{number}", hear)
+            await other.broadcast(f"engine.started.{number}", b"%d" % number)
+        await eventually(lambda: heard == [b"%d" % number for number in range(25)])
+
+
+@in_loop
 async def _incarnations_are_stable(house: House) -> None:
     async with house.clients(2) as [queue, other]:
         assert await queue.incarnation(TASKS) == await other.incarnation(TASKS) > 0

@@ -1,5 +1,6 @@
 """REST on a real mesh: Envoy, engine, executor and the built-in components, from outside only."""
 
+import contextlib
 import json
 import ssl
 import threading
@@ -64,7 +65,8 @@ class Service(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        with contextlib.suppress(ConnectionError):
+            self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing."""

@@ -74,9 +74,12 @@ class KnownPlans:
 
     def __init__(self) -> None:
         self.plans: dict[tuple[str, str, int], Plan] = {}
+        self.faults: dict[str, Exception] = {}
 
     def known(self, namespace: str, workflow: str, revision: int) -> Plan | None:
         """Return a plan."""
+        if workflow in self.faults:
+            raise self.faults[workflow]
         return self.plans.get((namespace, workflow, revision))
 
     async def plan(self, namespace: str, workflow: str, revision: int) -> Plan:

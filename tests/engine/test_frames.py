@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 from bend.internal.v1 import frames_pb2
 from bend_server.core.effects import Ready
 from bend_server.core.machine import begin
+from bend_server.core.model import ExecutionStatus
 from bend_server.core.plan import Hole, HolePart, Rendered
 from bend_server.engine.frames import MILLISECONDS_MAX, FrameBuilder, TaskHeads, varint
+from tests.engine.house import House, command, finish, housed
 from tests.kit.plans import Task, make_plan, start_row
 
 _TEXT = st.text(max_size=40)
@@ -105,3 +107,16 @@ def test_numbers_of_every_length() -> None:
     assert varint(127) == b"\x7f"
     assert varint(128) == b"\x80\x01"
     assert len(varint((1 << 63) - 1)) == 9
+
+
+@housed
+async def test_what_no_frame_can_carry_fails_alone(house: House) -> None:
+    engine = await house.engine()
+    await house.executor()
+    plan = await house.workflow(make_plan([Task(id="a")]))
+    outcomes = await engine.start_executions(
+        [command(plan), command(plan, trace="\ud800"), command(plan)]
+    )
+    ends = [await finish(engine, outcome.execution) for outcome in outcomes]
+    assert ends == [ExecutionStatus.COMPLETED, ExecutionStatus.FAILED, ExecutionStatus.COMPLETED]
+    assert "memory_dropped" not in engine.counters

@@ -34,6 +34,12 @@ async def test_many_executions_share_commits_and_frames(house: House) -> None:
     assert len(executor.seen) == 2000
     assert engine.counters["commits"] < 100
     assert engine.counters["frames"] < 200
+    gauges = engine.gauges()
+    assert (gauges["executions_live"], gauges["tasks_handed_out"], gauges["jobs_failed"]) == (
+        0,
+        0,
+        0,
+    )
 
 
 @housed

@@ -4,10 +4,11 @@ from typing import Any
 
 from bend_server.core import machine
 from bend_server.core.model import EventKind, ExecutionStatus
+from bend_server.core.plan import Rendered, Scope
 from bend_server.ports.store import Batch
 from tests.engine.house import House, begin, command, completed, finish, housed, until
 from tests.engine.stores import TroubledStore
-from tests.kit.plans import chain
+from tests.kit.plans import Task, chain, make_plan
 
 
 def _poisoned(batch: Batch) -> bool:
@@ -117,3 +118,74 @@ async def test_old_memory_is_no_poison(house: House) -> None:
     await house.publish_results(executor, [completed(executor.seen[1])])
     assert await finish(engine, outcome.execution) == ExecutionStatus.COMPLETED
     assert "quarantined" not in engine.counters
+
+
+@housed
+async def test_a_fault_in_rendering_fails_one_task(house: House) -> None:
+    """It happens after a commit, among the tasks of everybody: memory must not be dropped."""
+    engine = await house.engine()
+    await house.executor()
+
+    def broken(scope: Scope) -> Rendered:
+        raise RuntimeError("a fault of ours")
+
+    bad = await house.workflow(make_plan([Task(id="a", render=broken)], workflow="bad"))
+    good = await house.workflow(chain(3))
+    outcomes = await engine.start_executions([command(good), command(bad), command(good)])
+    ends = [await finish(engine, outcome.execution) for outcome in outcomes]
+    assert ends == [ExecutionStatus.COMPLETED, ExecutionStatus.FAILED, ExecutionStatus.COMPLETED]
+    assert "memory_dropped" not in engine.counters
+
+
+@housed
+async def test_a_fault_in_a_condition_quarantines_one_execution(house: House) -> None:
+    engine = await house.engine()
+    await house.executor()
+
+    def broken(scope: Scope) -> bool:
+        raise RuntimeError("a fault of ours")
+
+    tasks = [Task(id="a"), Task(id="b", after=["a"], condition=broken)]
+    bad = await house.workflow(make_plan(tasks, workflow="bad"))
+    root = await house.workflow(make_plan([Task(id="a", condition=broken)], workflow="root"))
+    good = await house.workflow(chain(3))
+    outcomes = await engine.start_executions([command(good), command(bad), command(root)])
+    assert await finish(engine, outcomes[0].execution) == ExecutionStatus.COMPLETED
+    for outcome in outcomes[1:]:
+        record = house.record(outcome.execution)
+        await until(lambda record=record: record.pause_reason == "QUARANTINED")  # type: ignore[misc]
+    assert "memory_dropped" not in engine.counters
+
+
+@housed
+async def test_a_plan_that_cannot_be_made_stops_nobody_else(house: House) -> None:
+    """A release that cannot compile one old document must still recover all the others."""
+    first = await house.engine("e1")
+    good = await house.workflow(chain(2))
+    bad = await house.workflow(make_plan([Task(id="a")], workflow="bad"))
+    outcomes = await first.start_executions([command(good), command(bad), command(good)])
+    await house.crash(first)
+    house.plans.faults["bad"] = KeyError("a fault of ours")
+    await house.executor()
+    second = await house.engine("e2")
+    assert await finish(second, outcomes[0].execution) == ExecutionStatus.COMPLETED
+    assert await finish(second, outcomes[2].execution) == ExecutionStatus.COMPLETED
+    assert house.record(outcomes[1].execution).pause_reason == "QUARANTINED"
+
+
+@housed
+async def test_a_refused_quarantine_does_not_stop_the_engine(house: House) -> None:
+    store = TroubledStore(house.stores.engine)
+    store.refuse = lambda batch: _poisoned(batch) or bool(batch.events)
+    engine = await house.engine(store=store)
+    plan = await house.workflow(chain(2))
+    outcomes = await engine.start_executions([command(plan) for _ in range(5)])
+    bad = outcomes[2].execution
+    await house.executor(
+        lambda task: completed(task, b'"poison"' if task.execution == bad else b"1")
+    )
+    for outcome in outcomes:
+        if outcome.execution != bad:
+            assert await finish(engine, outcome.execution) == ExecutionStatus.COMPLETED
+    assert engine.counters["quarantines_refused"] >= 1
+    assert "memory_dropped" not in engine.counters

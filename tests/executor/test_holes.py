@@ -115,7 +115,7 @@ def test_what_cannot_be_filled_fails(
 
 
 @on_stage
-async def test_secrets_do_not_come_out(stage: Stage) -> None:
+async def test_invariant_9_secrets_do_not_come_out(stage: Stage) -> None:
     house = await stage.house()
     service = await Service(house.room).up()
     holes = [hole("/a", secret())]

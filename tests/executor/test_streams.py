@@ -12,7 +12,7 @@ from bend_server.core.errors import (
     WrongState,
 )
 from bend_server.executor.groups import group_id
-from bend_server.ports.queue import TASKS
+from bend_server.ports.queue import ASK_ANNOUNCE, TASKS
 from tests.executor.conftest import Stage, on_stage
 from tests.kit.links import MemoryLink, Service, contract, queued
 from tests.kit.loops import eventually
@@ -254,6 +254,24 @@ async def test_a_stopping_executor_lets_tasks_end(stage: Stage) -> None:
     assert sorted(r.execution for r in results) == [0, 1, 2, 3, 4, 5]
     assert {r.worker for r in results if r.execution < 2} == {"i1"}
     await eventually(lambda: service.ended)
+
+
+@on_stage
+async def test_an_executor_that_is_asked_announces_itself_at_once(stage: Stage) -> None:
+    """A restarted engine must not leave tasks undispatched until the next period."""
+    heard: list[bytes] = []
+
+    async def hear(data: bytes) -> None:
+        heard.append(data)
+
+    await stage.engine.subscribe("registry.announce", hear)
+    house = await stage.house()
+    await Service(house.room).up()
+    await eventually(lambda: bool(heard), 1)
+    count, began = len(heard), stage.loop.time()
+    await stage.engine.broadcast(ASK_ANNOUNCE, b"")
+    await eventually(lambda: len(heard) > count, 10)
+    assert stage.loop.time() - began < 0.5
 
 
 @on_stage

@@ -13,6 +13,8 @@ from bend_envoy import GatewaySettings, Upstream, arguments, render, render_secr
 from tests.kit.certificates import TestAuthority
 from tests.kit.programs import free_port, running, wait_until
 
+CALL_S = 30.0
+
 
 class Gateway:
     """Ports and clients of one running gateway."""
@@ -25,15 +27,21 @@ class Gateway:
 
     def client(self, stem: str | None = None, *, http2: bool = False) -> httpx.Client:
         """Return an HTTPS client with a certificate of the authority, or without one."""
+        return httpx.Client(
+            base_url=self.https, verify=self.context(stem), http2=http2, timeout=CALL_S
+        )
+
+    def context(self, stem: str | None) -> ssl.SSLContext:
+        """Return a TLS context with a certificate of the authority, or without one."""
         context = ssl.create_default_context(cafile=str(self.authority.ca))
         if stem:
             folder = self.authority.folder
             context.load_cert_chain(folder / f"{stem}.pem", folder / f"{stem}.key")
-        return httpx.Client(base_url=self.https, verify=context, http2=http2, timeout=10)
+        return context
 
     def plain(self) -> httpx.Client:
         """Return a client of the loopback door."""
-        return httpx.Client(base_url=self.http, timeout=10)
+        return httpx.Client(base_url=self.http, timeout=CALL_S)
 
     def live(self) -> bool:
         """Tell whether the gateway itself answers."""

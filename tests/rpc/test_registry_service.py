@@ -8,41 +8,23 @@ import pytest
 
 from bend.v1 import registry_service_pb2 as pb
 from bend.v1 import registry_service_pb2_grpc
-from bend_server.ports.queue import Handler
+from bend_server.queue.broker import MemoryBroker
+from bend_server.queue.memory import MemoryQueue
 from bend_server.registry import ANNOUNCE, Registry
 from bend_server.rpc.registry_service import registry_service
 from bend_server.storage.memory import MemoryDatabase
 from bend_server.storage.stores import memory_stores
 from tests.kit.backends import ManualClock
 from tests.kit.certificates import TestAuthority
-from tests.kit.loops import in_loop
+from tests.kit.loops import eventually, in_loop
 from tests.registry.test_instances import announcement
 from tests.rpc.door import channel, details, serving
 
 
-class Announcements:
-    """The one core subject that the registry hears."""
-
-    def __init__(self) -> None:
-        self.handlers: list[Handler] = []
-
-    async def subscribe(self, subject: str, handler: Handler) -> "Announcements":
-        assert subject == ANNOUNCE
-        self.handlers.append(handler)
-        return self
-
-    async def close(self) -> None:
-        self.handlers.clear()
-
-    async def broadcast(self, data: bytes) -> None:
-        for handler in self.handlers:
-            await handler(data)
-
-
 class Room:
-    def __init__(self, stub, announcements: Announcements, time: ManualClock, port: int) -> None:
+    def __init__(self, stub, queue: MemoryQueue, time: ManualClock, port: int) -> None:
         self.stub = stub
-        self.announcements = announcements
+        self.queue = queue
         self.time = time
         self.port = port
 
@@ -56,18 +38,18 @@ class Room:
 
 @contextlib.asynccontextmanager
 async def room(authority: TestAuthority, stem: str = "executor") -> AsyncIterator[Room]:
-    time, announcements = ManualClock(), Announcements()
+    time, queue = ManualClock(), MemoryQueue(MemoryBroker())
     stores = memory_stores(MemoryDatabase(time))
-    registry = Registry(stores.registry, announcements, time)
+    registry = Registry(stores.registry, queue, time)
     await registry.start()
     async with (
         serving(authority, [registry_service(registry)], role="registry") as server,
         channel(authority, server.port, stem) as target,
     ):
         stub = registry_service_pb2_grpc.RegistryServiceStub(target)
-        yield Room(stub, announcements, time, server.port)
+        yield Room(stub, queue, time, server.port)
     await registry.stop()
-    assert announcements.handlers == []
+    await queue.close()
 
 
 @in_loop
@@ -175,9 +157,16 @@ async def test_versions_are_listed_newest_first(authority: TestAuthority) -> Non
 async def test_live_instances_come_from_announcements(authority: TestAuthority) -> None:
     async with room(authority) as it:
         await it.register("a.b")
-        await it.announcements.broadcast(b"\xff\xffgarbage")
-        await it.announcements.broadcast(announcement(names=("i1", "i2")).SerializeToString())
-        found = await it.stub.ListInstances(pb.ListInstancesRequest(name="a.b"), timeout=5)
+        await it.queue.broadcast(ANNOUNCE, b"\xff\xffgarbage")
+        said = announcement(names=("i1", "i2"))
+        await it.queue.broadcast(ANNOUNCE, said.SerializeToString())
+        request = pb.ListInstancesRequest(name="a.b")
+
+        async def heard() -> bool:
+            return len((await it.stub.ListInstances(request, timeout=5)).instances) == 2
+
+        await eventually(heard)
+        found = await it.stub.ListInstances(request, timeout=5)
         assert [entry.instance_id for entry in found.instances] == ["i1", "i2"]
         assert found.instances[0].executor == "e1"
         one = await it.stub.GetComponent(pb.GetComponentRequest(name="a.b"), timeout=5)

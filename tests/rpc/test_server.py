@@ -59,7 +59,7 @@ def slow_service(slow: Slow):
 
 
 @in_loop
-async def test_an_rpc_without_a_rule_does_not_start_the_server(
+async def test_invariant_8_an_rpc_without_a_rule_is_not_served(
     authority: TestAuthority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delitem(permissions.RULES, "/bend.v1.EngineService/CancelExecution")

@@ -171,6 +171,22 @@ def test_an_output_over_the_limit_is_refused_by_the_worker() -> None:
         finish(worker)
 
 
+def test_an_output_near_the_limit_warns_those_who_watch() -> None:
+    @component("t.growing")
+    async def growing() -> str:
+        return "x" * 60_000
+
+    with FakeExecutor() as fake:
+        worker, connection = start(fake, growing)
+        connection.task(1)
+        assert len(connection.output(1)) == 60_000
+        [warning] = [c.data for c in connection.chunks]
+        assert b'"level":"warning"' in warning
+        assert b"60002 bytes; over 65536" in warning
+        assert connection.result(1).chunk_count == 1
+        finish(worker)
+
+
 def test_a_cancelled_coroutine_stops_and_a_plain_function_is_told() -> None:
     began = threading.Semaphore(0)
     seen: list[bool] = []

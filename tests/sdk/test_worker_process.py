@@ -12,22 +12,22 @@ import pytest
 
 from tests.kit.fakes.executor import FakeExecutor
 
+END_S = 30.0
 PROGRAM = """
 import asyncio, sys, time
 from bend import Worker, component
 
-@component("p.slow")
-async def slow(seconds: float) -> str:
+@component("p.told")
+async def told() -> str:
     print("began", flush=True)
-    await asyncio.sleep(seconds)
-    return "done"
+    return (await asyncio.to_thread(sys.stdin.readline)).strip()
 
 @component("p.stuck")
 def stuck() -> None:
     print("began", flush=True)
     time.sleep(3600)
 
-Worker([slow, stuck], drain_timeout=float(sys.argv[1])).run()
+Worker([told, stuck], drain_timeout=float(sys.argv[1])).run()
 """
 
 
@@ -37,6 +37,7 @@ def program(fake: FakeExecutor, drain_s: float = 10.0) -> Iterator["subprocess.P
     process = subprocess.Popen(
         [sys.executable, "-c", PROGRAM, str(drain_s)],
         env=environment | {"BEND_URL": fake.url},
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -45,7 +46,7 @@ def program(fake: FakeExecutor, drain_s: float = 10.0) -> Iterator["subprocess.P
         yield process
     finally:
         process.kill()
-        process.communicate(timeout=10)
+        process.communicate(timeout=END_S)
 
 
 def began(process: "subprocess.Popen[str]") -> None:
@@ -58,24 +59,28 @@ def test_a_signal_drains_and_exits_well(number: signal.Signals) -> None:
     with FakeExecutor() as fake, program(fake) as process:
         connection = fake.connection()
         connection.welcome()
-        connection.task(1, 0, input={"seconds": 0.3})
+        connection.task(1, 0)
         began(process)
         process.send_signal(number)
+        connection.until(lambda: connection.drained, "the drain")
+        assert not connection.results
+        assert process.stdin is not None
+        process.stdin.write("done\n")
+        process.stdin.flush()
         assert connection.output(1) == "done"
-        assert connection.drained
-        assert process.wait(10) == 0
+        assert process.wait(END_S) == 0
 
 
 def test_a_second_signal_ends_at_once() -> None:
     with FakeExecutor() as fake, program(fake) as process:
         connection = fake.connection()
         connection.welcome()
-        connection.task(1, 0, input={"seconds": 60})
+        connection.task(1, 0)
         began(process)
         process.send_signal(signal.SIGTERM)
         connection.until(lambda: connection.drained, "the drain")
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 128 + signal.SIGTERM
+        assert process.wait(END_S) == 128 + signal.SIGTERM
 
 
 def test_a_function_that_never_returns_does_not_keep_the_process() -> None:
@@ -85,14 +90,14 @@ def test_a_function_that_never_returns_does_not_keep_the_process() -> None:
         connection.task(1, 1)
         began(process)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 1
+        assert process.wait(END_S) == 1
 
 
 def test_a_refusal_is_one_line_and_a_code() -> None:
     with FakeExecutor() as fake:
         fake.refusals.append((grpc.StatusCode.PERMISSION_DENIED, "not you"))
         with program(fake) as process:
-            assert process.wait(10) == 6
+            assert process.wait(END_S) == 6
             assert process.stderr is not None
             text = process.stderr.read()
         assert "PERMISSION_DENIED: not you" in text

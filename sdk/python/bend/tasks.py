@@ -24,6 +24,7 @@ from bend.stream import PartialChunk, Result, Stream
 from bend.v1 import executor_service_pb2 as pb
 from bend.v1 import failure_pb2
 
+SIZE_WARNING_RATIO = 0.8
 CHUNK_BYTES_MAX = 256 * 1024
 DETAILS_BYTES_MAX = 16 * 1024
 MESSAGE_BYTES_MAX = 8 * 1024
@@ -326,6 +327,8 @@ class TaskRoom:
                 )
             )
             output = None
+        elif output is not None and stream is not None:
+            warn_of_size(run, len(output), stream.payload_bytes_max)
         spent_us = (time.perf_counter_ns() - run.began_ns) // 1000 if run.began_ns else 0
         result = Result(run.run_id, output, failure, run.chunk_count, min(spent_us, 0xFFFFFFFF))
         if run.token:
@@ -341,6 +344,12 @@ class TaskRoom:
             stream.put_results([result])
         else:
             stream.gather_result(result)
+
+
+def warn_of_size(run: Running, size: int, limit: int) -> None:
+    """Tell those who watch, before an output that keeps growing starts to fail."""
+    if size > limit * SIZE_WARNING_RATIO:
+        run.log("warning", f"the output has {size} bytes; over {limit} it will be refused")
 
 
 def arguments(run: Running, task: pb.Task) -> dict[str, Any]:

@@ -8,7 +8,13 @@ import structlog
 
 from bend_server.core import machine
 from bend_server.core.effects import Effects, Ready
-from bend_server.core.errors import Conflict, CorruptHistory, DomainError, InvalidInput, NotFound
+from bend_server.core.errors import (
+    Conflict,
+    DependencyDown,
+    DomainError,
+    InvariantBroken,
+    LeaseLost,
+)
 from bend_server.core.model import (
     EXECUTION_TERMINAL,
     ITEM_NONE,
@@ -93,7 +99,12 @@ class Adoption:
         stored = await self._store.load(execution)
         if stored is None or stored.status in EXECUTION_TERMINAL:
             return None
-        state = await self.fold(stored)
+        try:
+            state = await self.fold(stored)
+        except DomainError:
+            raise
+        except Exception as error:
+            raise InvariantBroken(f"the execution cannot be brought back: {error}") from error
         if generation != live.generation or not live.owns(execution):
             raise Conflict("the execution moved to another engine", execution=execution)
         live.states[execution] = state
@@ -124,11 +135,11 @@ class Adoption:
                 continue
             try:
                 folded.append(await self.fold(stored))
-            except (CorruptHistory, InvalidInput, NotFound) as error:
-                log.warning(
-                    "execution_unrecoverable", execution=stored.start.id, reason=error.reason
-                )
-                await self._write_quarantine(stored, error.reason, error.message)
+            except (DependencyDown, LeaseLost):
+                raise
+            except Exception as error:
+                log.exception("execution_unrecoverable", execution=stored.start.id)
+                await self._write_quarantine(stored, error)
         return self._resume(folded)
 
     def _resume(self, states: list[ExecutionState]) -> list[Ready]:
@@ -162,22 +173,21 @@ class Adoption:
         if stored is None or stored.status in EXECUTION_TERMINAL:
             return
         if first_seq and _last_seq(stored) >= first_seq:
-            state = await self.fold(stored)
-            self._live.states[execution] = state
-            gathering = self._commits.gathering
-            self._steps.resume(state, self._clock.now_us(), gathering.effects)
+            ready = await self.recover([stored])
+            self._commits.gathering.effects.ready += ready
             self._commits.wake()
             return
-        reason = error.reason if isinstance(error, DomainError) else "INTERNAL"
-        await self._write_quarantine(stored, reason, str(error)[:1000])
+        await self._write_quarantine(stored, error)
 
-    async def _write_quarantine(self, stored: StoredExecution, reason: str, message: str) -> None:
+    async def _write_quarantine(self, stored: StoredExecution, error: Exception) -> None:
+        reason = error.reason if isinstance(error, DomainError) else "INTERNAL"
         execution = stored.start.id
         lease = self._live.lease
         if stored.pause_reason == QUARANTINED or lease is None:
             return
         self._counters.add("quarantined")
-        body = orjson.dumps({"reason": reason, "message": message.replace("\0", "")})
+        message = str(error)[:1000].replace("\0", "")
+        body = orjson.dumps({"reason": reason, "message": message})
         event = EventRow(
             execution=execution,
             seq=_last_seq(stored) + 1,
@@ -191,7 +201,14 @@ class Adoption:
         )
         change = StatusChange(execution, ExecutionStatus.PAUSED, QUARANTINED)
         batch = Batch(events=[event], changes=[change])
-        await self._store.commit(lease, self._live.claimed, batch)
+        try:
+            await self._store.commit(lease, self._live.claimed, batch)
+        except (DependencyDown, LeaseLost):
+            raise
+        except DomainError as refused:
+            # It stays out of memory; the sweeper tells about it when its deadline has passed.
+            self._counters.add("quarantines_refused")
+            log.exception("quarantine_refused", execution=execution, reason=refused.reason)
 
 
 def _last_seq(stored: StoredExecution) -> int:

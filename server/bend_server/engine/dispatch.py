@@ -2,6 +2,8 @@
 
 import asyncio
 
+import structlog
+
 from bend.internal.v1 import control_pb2
 from bend_server.core import limits
 from bend_server.core.effects import Cancel, Ready
@@ -18,6 +20,8 @@ from bend_server.engine.timers import Timers
 from bend_server.engine.windows import Handout, Windows, key_of
 from bend_server.ports.clock import Clock
 from bend_server.ports.queue import Queue, QueueDown
+
+log = structlog.get_logger()
 
 PUBLISH_RETRY_S = 0.2
 PUBLISH_RETRY_S_MAX = 5.0
@@ -132,6 +136,7 @@ class Dispatch:
 
     def _expire(self, work: Work) -> None:
         ready = work[0]
+        self._inputs.discard(work)
         if not self._open(ready) or key_of(ready) in self._windows.by_key:
             return
         task = ready.state.plan.tasks[ready.task]
@@ -240,8 +245,10 @@ class Dispatch:
                 or states.get(execution) is not state
                 or (execution, task, item, try_) in by_key
             ):
+                self._inputs.discard(work)
                 continue
             if state.ending and state.stopping(task):
+                self._inputs.discard(work)
                 self._stop(work)
                 continue
             rendered = self._inputs.render(work)
@@ -250,7 +257,13 @@ class Dispatch:
             if frame.works and frame.size + len(rendered.data) > limits.FRAME_BYTES_MAX:
                 self._send(group, frame, now_us)
                 frame = FrameBuilder(self._heads, lane.namespace, group.name, slot)
-            frame.add(work, rendered)
+            try:
+                frame.add(work, rendered)
+            except (ValueError, TypeError, OverflowError):
+                # A value that no frame can carry: this task fails, the others go.
+                log.exception("task_not_framed", execution=execution, task=task)
+                failure = Failure("INTERNAL", "the task could not be handed out")
+                self.verdict(work, TaskStatus.FAILED, failure)
         if frame.works:
             self._send(group, frame, now_us)
 

@@ -35,7 +35,7 @@ from bend_server.ports.blobs import Blobs
 from bend_server.ports.clock import Chance, Clock
 from bend_server.ports.engine import Ended, StartCommand, StartOutcome, TaskOverlay
 from bend_server.ports.plans import PlanSource
-from bend_server.ports.queue import Queue, QueueDown, Subscription
+from bend_server.ports.queue import ASK_ANNOUNCE, Queue, QueueDown, Subscription
 from bend_server.ports.store import EngineStore
 
 log = structlog.get_logger()
@@ -282,7 +282,17 @@ class Engine:
         return reasons
 
     async def _run(self) -> None:
-        self._announcements = await self._queue.subscribe("registry.announce", self._upkeep.hear)
+        while self._announcements is None:
+            try:
+                self._announcements = await self._queue.subscribe(
+                    "registry.announce", self._upkeep.hear
+                )
+            except QueueDown:
+                await asyncio.sleep(self.options.retry_s * 5)
+        try:
+            await self._queue.broadcast(ASK_ANNOUNCE, b"")
+        except QueueDown:
+            log.info("announcements_not_asked_for")  # executors repeat themselves anyway
         async with asyncio.TaskGroup() as group:
             for loop in (
                 self._commits.run(),
@@ -366,6 +376,19 @@ class Engine:
     def live_count(self) -> int:
         """Return how many executions are in memory."""
         return len(self._live.states)
+
+    def gauges(self) -> dict[str, int]:
+        """Return what is held just now, by name; for metrics."""
+        return {
+            "executions_live": len(self._live.states),
+            "partitions_owned": len(self._live.owned),
+            "tasks_waiting": self._dispatch.lanes.waiting(),
+            "tasks_handed_out": len(self._windows.by_key),
+            "rows_gathered": self._commits.gathering.rows(),
+            "jobs_running": len(self._jobs),
+            "jobs_failed": self._jobs.failed,
+            "groups_live": sum(group.routable for group in self._routes.groups.values()),
+        }
 
     def waiting_count(self) -> int:
         """Return how many ready tasks wait for an instance."""

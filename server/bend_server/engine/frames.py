@@ -96,8 +96,6 @@ class FrameBuilder:
         task = state.plan.tasks[index]
         start = state.start
         data = rendered.data
-        self.works.append(work)
-        self.size += len(data) + TASK_BYTES
         self.timeout_us = max(self.timeout_us, task.timeout_us)
         deadline_us = since_us + task.schedule_timeout_us
         if deadline_us != self._deadline_us:
@@ -122,6 +120,8 @@ class FrameBuilder:
         for hole in rendered.holes:
             parts += (_HOLE, _sized(hole_message(hole).SerializeToString()))
         self._parts += (_TASK, _sized(b"".join(parts)))
+        self.works.append(work)
+        self.size += len(data) + TASK_BYTES
 
     def data(self) -> bytes:
         """Return the frame as it is published."""

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+import structlog
+
 from bend_server.core import limits
 from bend_server.core.errors import DependencyDown, NotFound
 from bend_server.core.model import Failure, TaskStatus
@@ -12,6 +14,8 @@ from bend_server.engine.lanes import Work
 from bend_server.engine.live import Live
 from bend_server.engine.windows import Key, key_of
 from bend_server.ports.blobs import Blobs
+
+log = structlog.get_logger()
 
 Verdict = Callable[[Work, int, Failure], None]
 Again = Callable[[list[Work]], None]
@@ -58,10 +62,23 @@ class Inputs:
             message = str(error)[: limits.MESSAGE_CHARS_MAX]
             self.verdict(work, TaskStatus.FAILED, Failure("EXPRESSION_ERROR", message))
             return None
+        except NeedsBlob:
+            raise
+        except Exception:
+            # A fault of ours in rendering: this task fails, the other executions do not notice.
+            log.exception("rendering_failed", execution=state.start.id, task=index)
+            failure = Failure("INTERNAL", "the input could not be rendered")
+            self.verdict(work, TaskStatus.FAILED, failure)
+            return None
         if len(rendered.data) > limits.INLINE_BYTES_MAX:
             self._store(work, rendered)
             return None
         return rendered
+
+    def discard(self, work: Work) -> None:
+        """Forget the prepared input of a try that is handed out no more."""
+        if self._prepared:
+            self._prepared.pop(key_of(work[0]), None)
 
     def clear(self) -> None:
         """Forget prepared inputs."""

@@ -29,7 +29,6 @@ class EngineOptions:
         sweep_late_us: the sweeper ends executions that are past their deadline by more than this.
         retention_s: period of the retention loop.
         retention_us: finished executions are kept so long.
-        requests_us: request ids are kept so long.
         start_wait_s: `start` returns after so many seconds even when SQL or the queue is away.
         retry_s: first pause after a dependency failed; doubles up to 16 times as much.
     """
@@ -51,7 +50,6 @@ class EngineOptions:
     sweep_late_us: int = 300_000_000
     retention_s: float = 3600.0
     retention_us: int = 30 * DAY_US
-    requests_us: int = 7 * DAY_US
     start_wait_s: float = 30.0
     retry_s: float = 0.1
 

@@ -19,6 +19,8 @@ from bend_server.ports.plans import PlanSource
 ANSWER_S = 30.0
 CHUNK = 256
 
+# One object for all: a hundred thousand waiting executions should not hold as many copies.
+_NO_LABELS = b"{}"
 _RUNNING = int(ExecutionStatus.RUNNING)
 
 
@@ -122,8 +124,8 @@ class Starts:
         return StartRow(
             id=execution,
             public_id=command.execution_id or public_id(command.workflow, execution),
-            namespace=command.namespace,
-            workflow=command.workflow,
+            namespace=plan.namespace,
+            workflow=plan.workflow,
             revision=command.revision,
             partition=partition,
             run=1,
@@ -138,7 +140,7 @@ class Starts:
             request_hash=command.request_hash,
             actor=command.actor,
             input=command.input,
-            labels=command.labels,
+            labels=command.labels if len(command.labels) > 2 else _NO_LABELS,
             trace=command.trace,
             started_us=now_us,
             deadline_us=now_us + plan.timeout_us if plan.timeout_us else 0,

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 
 import orjson
+import structlog
 
 from bend.internal.v1 import frames_pb2
 from bend.v1 import executor_service_pb2 as pb
@@ -20,6 +21,8 @@ FAILED = frames_pb2.QueuedResult.FAILED
 TIMED_OUT = frames_pb2.QueuedResult.TIMED_OUT
 CANCELLED = frames_pb2.QueuedResult.CANCELLED
 DETAILS_BYTES_MAX = 16 * 1024
+WARNING_BYTES = int(limits.BLOB_BYTES_MAX * limits.PAYLOAD_WARNING_RATIO)
+_log = structlog.get_logger(__name__)
 _REASON = re.compile(r"[A-Z][A-Z0-9_]{0,127}")
 _QUEUED = 96
 
@@ -75,6 +78,14 @@ def read(held: Held, result: pb.TaskResult, finished_us: int) -> Outcome:
         output = result.output
         problem = judge(output)
         if problem is None:
+            if len(output) > WARNING_BYTES:
+                _log.warning(
+                    "output_near_limit",
+                    execution=held.queued.execution_id,
+                    task=held.queued.task_id,
+                    size_bytes=len(output),
+                    limit_bytes=limits.BLOB_BYTES_MAX,
+                )
             if held.secrets.json:
                 output = scrub(output, held.secrets)
             return Outcome(held, COMPLETED, finished_us, output, None, chunks)

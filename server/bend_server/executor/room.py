@@ -24,7 +24,14 @@ from bend_server.executor.sessions import Session
 from bend_server.ports.blobs import Blobs
 from bend_server.ports.clock import Chance, Clock
 from bend_server.ports.links import LinkBroken, Registrar, Secrets, WorkerLink
-from bend_server.ports.queue import TASKS, Consumer, Queue, QueueDown, Subscription
+from bend_server.ports.queue import (
+    ASK_ANNOUNCE,
+    TASKS,
+    Consumer,
+    Queue,
+    QueueDown,
+    Subscription,
+)
 
 HELLO_S = 10.0
 REGISTER_S = 10.0
@@ -83,6 +90,7 @@ class ExecutorRoom:
         self._subscriptions = [
             await self._queue.subscribe("executor.cancel", self._cancelled),
             await self._queue.subscribe(ADOPTED, self._resumption.heard),
+            await self._queue.subscribe(ASK_ANNOUNCE, self._asked),
         ]
         self._queue.on_reconnect(self._announcer.changed)
         loop = asyncio.get_running_loop()
@@ -91,6 +99,9 @@ class ExecutorRoom:
             loop.create_task(self._tick()),
             loop.create_task(self._announcer.run(lambda: list(self._groups.values()))),
         ]
+
+    async def _asked(self, data: bytes) -> None:
+        self._announcer.changed()
 
     @property
     def ready(self) -> bool:

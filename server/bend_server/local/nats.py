@@ -45,6 +45,7 @@ SUBJECTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "results.>",
             "engine.>",
             "executor.cancel",
+            "executor.announce",
             "$JS.API.INFO",
             "$JS.API.STREAM.>",
             "$JS.API.CONSUMER.>",
@@ -66,9 +67,9 @@ SUBJECTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "$JS.API.CONSUMER.MSG.NEXT.TASKS.>",
             "$JS.ACK.TASKS.>",
         ),
-        ("executor.cancel", "executor.adopted"),
+        ("executor.cancel", "executor.adopted", "executor.announce"),
     ),
-    "registry": ((), ("registry.announce",)),
+    "registry": (("executor.announce", "$JS.API.STREAM.INFO.*"), ("registry.announce",)),
 }
 
 
@@ -119,7 +120,7 @@ def _user(trust_domain: str, role: str) -> dict[str, object]:
     return {
         "user": f"spiffe://{trust_domain}/{role}",
         "permissions": {
-            "publish": {"allow": list(publish)} if publish else {"deny": [">"]},
+            "publish": {"allow": list(publish)},
             "subscribe": {"allow": [f"{inbox_prefix(role)}.>", *subscribe]},
             "allow_responses": RESPONSES,
         },

@@ -13,6 +13,9 @@ TASKS = "TASKS"
 RESULTS = "RESULTS"
 CHUNKS = "CHUNKS"
 
+# Whoever starts and has not heard the executors yet asks them to announce themselves at once.
+ASK_ANNOUNCE = "executor.announce"
+
 
 class QueueDown(Exception):
     """The queue cannot be reached now, or refused; the publish may or may not be stored."""

@@ -34,6 +34,7 @@ PAUSE_S = 0.05
 SCAN_BATCH = 1000
 SCAN_BYTES = 8 * 1024 * 1024
 PURGE_S = 10.0
+FLUSH_S = 5
 RESPONDERS_MAX = 1024
 BACKLOG_MESSAGES_MAX = 65_536
 BACKLOG_BYTES_MAX = 64 * 1024 * 1024
@@ -439,8 +440,11 @@ class NatsQueue:
                 pending_msgs_limit=BACKLOG_MESSAGES_MAX,
                 pending_bytes_limit=BACKLOG_BYTES_MAX,
             )
-            # One round trip: what is sent after this call is seen.
-            await self._link.client.flush(2)
+            # What is sent after this call is seen: a round trip that began after the subscription.
+            # nats-py's ping overtakes what its writer has not written yet, so the first trip only
+            # makes sure of the writing, and the second goes behind it.
+            await self._link.client.flush(FLUSH_S)
+            await self._link.client.flush(FLUSH_S)
         except (nats.errors.Error, OSError) as error:
             raise QueueDown(f"cannot subscribe to {subject}") from error
         return subscription

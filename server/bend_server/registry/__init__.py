@@ -6,7 +6,7 @@ from google.protobuf.message import DecodeError
 from bend.internal.v1 import control_pb2
 from bend_server.core.errors import NotFound
 from bend_server.ports.clock import Clock
-from bend_server.ports.queue import Queue, Subscription
+from bend_server.ports.queue import ASK_ANNOUNCE, Queue, Subscription
 from bend_server.ports.store import ComponentRow, RegistryStore
 from bend_server.registry.contracts import Contract, contract_row
 from bend_server.registry.instances import Instances, LiveInstance
@@ -33,8 +33,9 @@ class Registry:
         self._subscription: Subscription | None = None
 
     async def start(self) -> None:
-        """Listen to announcements. Executors repeat them, so nothing is asked for."""
+        """Listen to announcements, and ask for them: executors repeat them only every 3 s."""
         self._subscription = await self._queue.subscribe(ANNOUNCE, self._heard)
+        await self._queue.broadcast(ASK_ANNOUNCE, b"")
 
     async def stop(self) -> None:
         """Stop listening. Idempotent."""
