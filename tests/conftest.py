@@ -1,12 +1,21 @@
-"""Order of the suite: fast rooms first, real parts later; a failure is then found soonest."""
+"""Order of the suite: fast rooms first, real parts later; a failure is then found soonest.
+
+Tests that need the machine for themselves wait for their turn before their time starts.
+"""
+
+import contextlib
+from collections.abc import Generator
 
 import pytest
+
+from bend_server.bench.lock import heavy
 
 ORDER = (
     "core",
     "tidy",
     "language",
     "scenarios",
+    "replay",
     "registry",
     "engine",
     "executor",
@@ -34,3 +43,25 @@ def room_of(item: pytest.Item) -> int:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Sort by room, keeping the order within one."""
     items.sort(key=room_of)
+
+
+def needs_machine(item: pytest.Item) -> bool:
+    """Tell whether a test takes the machine's lock."""
+    return any(item.get_closest_marker(mark) for mark in ("kill", "heavy"))
+
+
+_turn = contextlib.ExitStack()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(
+    item: pytest.Item, nextitem: pytest.Item | None
+) -> Generator[None, object, object]:
+    """Take the lock outside of the test's timeout; a module keeps it until its fixtures end."""
+    if needs_machine(item):
+        _turn.enter_context(heavy())
+    try:
+        return (yield)
+    finally:
+        if nextitem is None or nextitem.path != item.path or not needs_machine(nextitem):
+            _turn.close()

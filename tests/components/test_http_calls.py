@@ -28,7 +28,7 @@ class Sink:
         """Take a heartbeat."""
 
 
-def context(timeout_s: float = 5.0) -> Context:
+def context(timeout_s: float = 30.0) -> Context:
     return Context(Sink(), execution_id="e-1", task="call", timeout_s=timeout_s)
 
 
@@ -55,8 +55,11 @@ async def with_server(handler: Handler, use: Callable[[int], Awaitable[Any]]) ->
             writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
+    try:
         return await use(server.sockets[0].getsockname()[1])
+    finally:
+        # Not `wait_closed`: since Python 3.12 it waits for the connections that a client keeps.
+        server.close()
 
 
 def call(handler: Handler, path: str = "/", allow: str = "127.0.0.0/8", **inputs: Any) -> Any:

@@ -116,7 +116,7 @@ def test_the_next_address_is_tried_and_only_checked_ones() -> None:
     """`localhost` is ::1 first on many machines, and a server may listen on 127.0.0.1 alone."""
 
     async def use() -> str:
-        server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
+        server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
         async with server:
             port = server.sockets[0].getsockname()[1]
             loop = asyncio.get_running_loop()

@@ -9,7 +9,7 @@ from tests.kit.backends import Backend
 from tests.kit.postgres import PostgresServer
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def postgres_server() -> Iterator[PostgresServer]:
     """One PostgreSQL server for all contracts."""
     server = PostgresServer()

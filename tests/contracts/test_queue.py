@@ -7,7 +7,16 @@ from typing import Any
 
 import pytest
 
-from bend_server.ports.queue import CHUNKS, RESULTS, TASKS, Queue, QueueDown, QueueFull
+from bend_server.ports.queue import (
+    CHUNKS,
+    RESULTS,
+    TASKS,
+    Consumer,
+    Delivery,
+    Queue,
+    QueueDown,
+    QueueFull,
+)
 from bend_server.queue.jetstream import NatsQueue
 from bend_server.queue.memory import MemoryBroker, MemoryQueue
 from bend_server.queue.streams import StreamOptions
@@ -67,7 +76,7 @@ def house(request: pytest.FixtureRequest) -> House:
 
 async def soon(call: Awaitable[Any]) -> Any:
     """Await with a deadline."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(40):
         return await call
 
 
@@ -151,20 +160,40 @@ async def _unacked_messages_come_again(house: House) -> None:
         again = await soon(consumer.next())
         assert (again.data, again.deliveries) == (b"x", 2)
         queue.ack(again.token)
-        assert await quiet(consumer.next(), 0.7)
+
+        async def gone() -> bool:
+            return not await queue.holds(TASKS, again.sequence)
+
+        await eventually(gone)
+
+
+async def kept(queue: Queue, consumer: Consumer, delivery: Delivery) -> tuple[bool, bool]:
+    """Say four times in 1.2 s that work goes on; tell if nothing came, and if all was in time."""
+    loop = asyncio.get_running_loop()
+    said, in_time, silent = loop.time(), True, True
+    for _ in range(4):
+        queue.in_progress(delivery.token)
+        silent = silent and await quiet(consumer.next(), 0.3)
+        in_time = in_time and loop.time() - said < 0.5
+        said = loop.time()
+    return silent, in_time
 
 
 @in_loop
 async def _progress_puts_redelivery_off(house: House) -> None:
     async with house.clients() as [queue]:
-        consumer = await queue.consume(TASKS, "tasks.a", "g-a", 0.6, None)
-        consumer.demand(5)
-        await queue.publish("tasks.a", b"x")
-        delivery = await soon(consumer.next())
-        for _ in range(4):
-            queue.in_progress(delivery.token)
-            assert await quiet(consumer.next(), 0.25)
-        assert (await soon(consumer.next())).deliveries == 2
+        put_off, tries = False, 0
+        while not put_off:
+            tries += 1
+            subject = f"tasks.{tries}"
+            consumer = await queue.consume(TASKS, subject, f"g-{tries}", 0.8, None)
+            consumer.demand(5)
+            await queue.publish(subject, b"x")
+            delivery = await soon(consumer.next())
+            put_off, in_time = await kept(queue, consumer, delivery)
+            # On a busy machine the words may come too late; then it is tried with another message.
+            assert put_off or not in_time
+            assert (await soon(consumer.next())).deliveries >= 2
 
 
 @in_loop
@@ -179,8 +208,8 @@ async def _naks_hand_back(house: House) -> None:
         queue.nak(delivery.token)
         again = await soon(second.next())
         assert again.deliveries == 2
-        other.nak(again.token, 0.4)
-        assert await quiet(second.next(), 0.2)
+        other.nak(again.token, 1.5)
+        assert await quiet(second.next())
         assert (await soon(second.next())).deliveries == 3
 
 
@@ -293,7 +322,7 @@ async def _core_messages(house: House) -> None:
         await subscription.close()
         await other.broadcast("registry.announce", b"c")
         served = await queue.serve("engine.open.1", shout)
-        assert await other.request("engine.open.1", b"hey", 5) == b"HEY"
+        assert await other.request("engine.open.1", b"hey", 40) == b"HEY"
         assert heard == [b"a", b"b"]
         await served.close()
         with pytest.raises(QueueDown):

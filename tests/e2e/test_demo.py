@@ -11,7 +11,7 @@ from bend_server.bench.lock import heavy
 
 ROOT = Path(__file__).resolve().parents[2]
 
-pytestmark = pytest.mark.timeout(200)
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(500)]
 
 
 def demo(home: Path, *folder: Path) -> str:
@@ -25,7 +25,7 @@ def demo(home: Path, *folder: Path) -> str:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=180,
+            timeout=220,
             check=False,
         )
     assert done.returncode == 0, done.stdout[-4000:]

@@ -27,7 +27,8 @@ def tour() -> tuple[dict[str, str], str]:
     return files, "\n".join(script)
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.heavy
+@pytest.mark.timeout(360)
 def test_the_five_minutes_of_the_readme_work(tmp_path: Path) -> None:
     files, script = tour()
     assert len(files) >= 3
@@ -46,7 +47,7 @@ def test_the_five_minutes_of_the_readme_work(tmp_path: Path) -> None:
             env=env,
             stdout=output,
             stderr=subprocess.STDOUT,
-            timeout=150,
+            timeout=300,
             check=False,
         )
     text = log.read_text(encoding="utf-8", errors="replace")

@@ -16,7 +16,7 @@ import pytest
 from bend_server.bench.lock import heavy
 from bend_server.bench.mesh import Mesh
 
-pytestmark = [pytest.mark.kill, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.kill, pytest.mark.timeout(600)]
 DIGITS = b'{"id": 12345678901234567890123, "text": "\xc3\xbc"}'
 CALL = """
 name: call

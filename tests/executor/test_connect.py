@@ -86,11 +86,11 @@ async def working(authority: TestAuthority, port: int) -> AsyncIterator[Worker]:
     )
     serving_task = asyncio.create_task(worker.serve())
     try:
-        await eventually(lambda: worker.connected or serving_task.done(), 20)
+        await eventually(lambda: worker.connected or serving_task.done())
         yield worker
     finally:
         worker.stop()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(40):
             await serving_task
 
 
@@ -101,7 +101,7 @@ def test_tasks_through_real_parts(nats: NatsServer, authority: TestAuthority) ->
             for start in range(0, 2048, 128):
                 await house.publish([queued(n) for n in range(start, start + 128)])
             await house.publish([queued(1 << 16, input=b'{"n":5}')], "count")
-            results = await house.ended(2049, 30)
+            results = await house.ended(2049, 60)
             outputs = {r.execution: r.output for r in results}
             assert len(results) == len(outputs) == 2049
             assert all(outputs[n] == b"%d" % (2 * n) for n in range(2048))

@@ -21,7 +21,8 @@ from bend.v1 import engine_service_pb2_grpc
 from bend_server.bench.mesh import Mesh
 from tests.e2e import scenario
 from tests.kit import journal
-from tests.kit.postgres import PostgresServer, free_port
+from tests.kit.postgres import PostgresServer
+from tests.kit.programs import free_port
 from tests.kit.waiting import wait_until
 
 CALL_S = 10.0
@@ -47,7 +48,7 @@ class Replicas:
         # Value by public id of every execution that was accepted, over all tests of this mesh.
         self.ids: dict[str, int] = {}
         self.wished = 0
-        self._port = free_port()
+        self.second_port = free_port()
 
     def up(self) -> None:
         """Start the mesh with its engine."""
@@ -61,7 +62,7 @@ class Replicas:
         self.engine = subprocess.Popen(
             [
                 *(sys.executable, "-m", "bend_server.main", "engine"),
-                *("--listen", f"127.0.0.1:{self._port}"),
+                *("--listen", f"127.0.0.1:{self.second_port}"),
                 *("--nats", f"tls://{self.mesh.address('nats')}"),
             ],
             stdout=log,
@@ -70,7 +71,7 @@ class Replicas:
         )
         log.close()
         if len(self.doors) == 1:
-            self.doors.append(Door(self.mesh, f"127.0.0.1:{self._port}"))
+            self.doors.append(Door(self.mesh, f"127.0.0.1:{self.second_port}"))
 
     def signal_second(self, number: signal.Signals) -> None:
         """Send a signal to the second engine."""
@@ -89,9 +90,9 @@ class Replicas:
             self.engine.send_signal(signal.SIGCONT)
             self.engine.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self.engine.wait(10)
+                self.engine.wait(20)
             self.engine.kill()
-            self.engine.wait(5)
+            self.engine.wait(20)
         for door in self.doors:
             door.close()
         self.mesh.down()
@@ -100,7 +101,7 @@ class Replicas:
         """Ask SQL, past all our own code."""
 
         async def ask() -> list[Any]:
-            connection = await asyncpg.connect(self.url.replace("+asyncpg", ""), timeout=5)
+            connection = await asyncpg.connect(self.url.replace("+asyncpg", ""), timeout=20)
             try:
                 return list(await connection.fetch(sql))
             finally:
@@ -133,7 +134,7 @@ class Replicas:
         (row,) = self.rows(
             "SELECT count(*) AS n FROM execution e JOIN partition p ON p.partition = e.partition "
             f"JOIN engine_lease l ON l.id = p.lease WHERE e.status < 4 "
-            f"AND l.engine LIKE '%:{self._port}:%'"
+            f"AND l.engine LIKE '%:{self.second_port}:%'"
         )
         return int(row["n"])
 

@@ -8,7 +8,9 @@ import sys
 import time
 from pathlib import Path
 
-READY_S = 15.0
+from tests.kit.programs import free_port
+
+READY_S = 45.0
 
 
 def nats_binary() -> str:
@@ -18,13 +20,6 @@ def nats_binary() -> str:
     if not found:
         raise RuntimeError("no nats-server in this environment")
     return found
-
-
-def free_port() -> int:
-    """Return a TCP port that is free on loopback now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class NatsServer:
@@ -69,7 +64,7 @@ class NatsServer:
         deadline = time.monotonic() + READY_S
         while time.monotonic() < deadline:
             try:
-                socket.create_connection(("127.0.0.1", self.port), 0.2).close()
+                socket.create_connection(("127.0.0.1", self.port), 5.0).close()
             except OSError:
                 if self._process.poll() is not None:
                     break

@@ -5,7 +5,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -15,8 +14,11 @@ import asyncpg
 import pytest
 
 from bend_server.storage.tables import metadata
+from tests.kit.programs import free_port
 
-START_S = 30.0
+START_S = 60.0
+CONNECT_S = 20.0
+STOP_S = 30.0
 MISSING = "PostgreSQL's server programs are missing: install the Debian package `postgresql`"
 
 
@@ -38,13 +40,6 @@ def _user() -> str | None:
     return next((name for name in ("postgres", "nobody") if name in names), None)
 
 
-def free_port() -> int:
-    """Return a TCP port on loopback that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 class PostgresServer:
     """One cluster: start, SIGKILL, start again; each database has a URL."""
 
@@ -63,7 +58,16 @@ class PostgresServer:
             entry = pwd.getpwnam(self._user)
             os.chown(self.folder, entry.pw_uid, entry.pw_gid)
         self._run(
-            "initdb", "-D", str(self.folder / "data"), "-U", "bend", "-A", "trust", "-E", "UTF8"
+            "initdb",
+            "-D",
+            str(self.folder / "data"),
+            "-U",
+            "bend",
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+            "-N",
         )
 
     def _run(self, program: str, *arguments: str) -> None:
@@ -73,7 +77,7 @@ class PostgresServer:
             capture_output=True,
             user=self._user,
             cwd=self.folder,
-            timeout=60,
+            timeout=100,
         )
 
     @property
@@ -116,7 +120,7 @@ class PostgresServer:
     async def _answers(self, deadline: float) -> bool:
         while time.monotonic() < deadline:
             try:
-                connection = await asyncpg.connect(self._plain("postgres"), timeout=5)
+                connection = await asyncpg.connect(self._plain("postgres"), timeout=CONNECT_S)
             except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
                 if self._process is None or self._process.poll() is not None:
                     return False
@@ -139,7 +143,7 @@ class PostgresServer:
         name = f"test{self._databases}"
 
         async def create() -> None:
-            connection = await asyncpg.connect(self._plain("postgres"), timeout=5)
+            connection = await asyncpg.connect(self._plain("postgres"), timeout=CONNECT_S)
             try:
                 await connection.execute(f"CREATE DATABASE {name}")
             finally:
@@ -156,7 +160,7 @@ class PostgresServer:
 
         async def empty() -> None:
             name = self._clean.rpartition("/")[2] if self._clean else ""
-            connection = await asyncpg.connect(self._plain(name), timeout=5)
+            connection = await asyncpg.connect(self._plain(name), timeout=CONNECT_S)
             try:
                 for table in metadata.sorted_tables:
                     if table.name not in {"partition", "counter"}:
@@ -172,7 +176,7 @@ class PostgresServer:
         """SIGKILL the postmaster; its children see that and end by themselves."""
         os.kill(self.pid, signal.SIGKILL)
         if self._process is not None:
-            self._process.wait(timeout=10)
+            self._process.wait(timeout=STOP_S)
             self._process = None
 
     def stop(self) -> None:
@@ -180,7 +184,7 @@ class PostgresServer:
         if self._process is not None:
             self._process.send_signal(signal.SIGQUIT)
             try:
-                self._process.wait(timeout=10)
+                self._process.wait(timeout=STOP_S)
             except subprocess.TimeoutExpired:
                 self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)

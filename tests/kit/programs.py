@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -9,12 +10,24 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+END_S = 20.0
+_PORTS = range(11_000, 20_000)
+
 
 def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a TCP port of 127.0.0.1 that nobody listens on now.
+
+    It is below those that systems give to outgoing connections: one of these could take it before
+    the program under test does, or while a killed server is away.
+    """
+    while True:
+        port = secrets.choice(_PORTS)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 def listens(port: int) -> bool:
@@ -24,7 +37,7 @@ def listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def wait_until(condition: Callable[[], bool], within_s: float = 15.0, what: str = "") -> None:
+def wait_until(condition: Callable[[], bool], within_s: float = 45.0, what: str = "") -> None:
     """Return once a condition holds; fail after a deadline."""
     deadline = time.monotonic() + within_s
     while not condition():
@@ -62,7 +75,7 @@ def running(
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
             try:
-                process.wait(5)
+                process.wait(END_S)
             except subprocess.TimeoutExpired:
                 process.kill()
-                process.wait(5)
+                process.wait(END_S)

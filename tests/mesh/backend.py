@@ -159,4 +159,4 @@ def backend(authority: TestAuthority, stem: str) -> Iterator[Backend]:
         yield made
     finally:
         made.engine.proceed.set()
-        server.stop(0.1).wait(5)
+        server.stop(0.1).wait(30)

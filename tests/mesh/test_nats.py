@@ -80,13 +80,13 @@ async def _call_in(door: Door, context: ssl.SSLContext) -> None:
     async def ignore(_error: Exception) -> None:
         return
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         link = await nats.connect(
-            door.url, tls=context, allow_reconnect=False, connect_timeout=5, error_cb=ignore
+            door.url, tls=context, allow_reconnect=False, connect_timeout=30, error_cb=ignore
         )
         try:
             # Under TLS 1.3 a refusal may come only with the first answer.
-            await link.flush(5)
+            await link.flush(30)
         finally:
             await link.close()
 
@@ -125,7 +125,7 @@ async def test_each_service_can_do_its_work(door: Door) -> None:
         await engine.subscribe("registry.announce", hear)
         await executor.subscribe("executor.cancel", hear)
         await engine.serve("engine.open.0", answer)
-        assert await executor.request("engine.open.0", b"?", 5) == b"?!"
+        assert await executor.request("engine.open.0", b"?", 30) == b"?!"
         await executor.broadcast("registry.announce", b"a")
         await engine.broadcast("executor.cancel", b"c")
         await eventually(lambda: sorted(heard) == [b"a", b"a", b"c"])
@@ -214,7 +214,7 @@ async def _complaint(
             await link.publish(publish, b"x")
         if subscribe is not None:
             await link.subscribe(subscribe)
-        await link.flush(5)
+        await link.flush(30)
         await eventually(lambda: bool(complaints))
     finally:
         await link.close()

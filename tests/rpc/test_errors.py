@@ -76,7 +76,7 @@ class Failing(engine_service_pb2_grpc.EngineServiceServicer):
 
 
 async def drain(stub: engine_service_pb2_grpc.EngineServiceStub) -> None:
-    async for _ in stub.WatchExecution(pb.WatchExecutionRequest(execution_id="x"), timeout=5):
+    async for _ in stub.WatchExecution(pb.WatchExecutionRequest(execution_id="x"), timeout=30):
         pass
 
 
@@ -175,7 +175,7 @@ async def test_limits_of_the_protos_are_checked_first(authority: TestAuthority) 
         stub = engine_service_pb2_grpc.EngineServiceStub(target)
         starts = [pb.StartRequest(workflow="w"), pb.StartRequest(workflow="w" * 129)]
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await stub.StartExecutions(pb.StartExecutionsRequest(starts=starts), timeout=5)
+            await stub.StartExecutions(pb.StartExecutionsRequest(starts=starts), timeout=30)
     assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
     reason, metadata, _ = details(caught.value)
     assert (reason, metadata["field"]) == ("INVALID_REQUEST", "starts[1].workflow")

@@ -38,7 +38,7 @@ async def code_of(target: grpc.aio.Channel, method: str, request: Message, who: 
         method,
         request_serializer=lambda message: message.SerializeToString(),
         response_deserializer=kind.FromString,
-    )(request, metadata=metadata, timeout=5)
+    )(request, metadata=metadata, timeout=30)
     try:
         if described.server_streaming:
             async for _ in call:

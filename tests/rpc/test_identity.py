@@ -71,7 +71,7 @@ def executor() -> Service:
 async def who(target: grpc.aio.Channel, metadata: list[tuple[str, str]] | None = None) -> str:
     stub = engine_service_pb2_grpc.EngineServiceStub(target)
     request = engine_service_pb2.ListWorkflowsRequest()
-    answer = await stub.ListWorkflows(request, metadata=metadata, timeout=5)
+    answer = await stub.ListWorkflows(request, metadata=metadata, timeout=30)
     return answer.workflows[0].name
 
 
@@ -83,11 +83,11 @@ async def call(target: grpc.aio.Channel, name: str) -> None:
         request = registry_service_pb2.RegisterComponentRequest()
         request.contract.name, request.contract.version = "a", "1.0.0"
         await registry_service_pb2_grpc.RegistryServiceStub(target).RegisterComponent(
-            request, timeout=5
+            request, timeout=30
         )
     else:
         stub = executor_service_pb2_grpc.ExecutorServiceStub(target)
-        stream = stub.Connect(iter([executor_service_pb2.ConnectRequest()]), timeout=5)
+        stream = stub.Connect(iter([executor_service_pb2.ConnectRequest()]), timeout=30)
         async for _ in stream:
             pass
 

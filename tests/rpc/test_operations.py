@@ -41,14 +41,14 @@ async def test_readiness_needs_every_part_and_no_proof(authority: TestAuthority)
     ):
         stub = OperationsServiceStub(target)
         request = pb.GetReadinessRequest()
-        answer = await stub.GetReadiness(request, metadata=ANONYMOUS_REST, timeout=5)
+        answer = await stub.GetReadiness(request, metadata=ANONYMOUS_REST, timeout=30)
         assert orjson.loads(answer.body.data) == {"database": "ok", "queue": "ok"}
-        answer = await stub.GetReadiness(request, timeout=5)
+        answer = await stub.GetReadiness(request, timeout=30)
         assert dict(answer.parts) == {"database": "ok", "queue": "ok"}
         parts.queue = False
         parts.database = False
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await stub.GetReadiness(request, metadata=ANONYMOUS_REST, timeout=5)
+            await stub.GetReadiness(request, metadata=ANONYMOUS_REST, timeout=30)
         assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
         reason, metadata, _ = details(caught.value)
         assert reason == "DEPENDENCY_DOWN"
@@ -62,7 +62,7 @@ async def test_the_openapi_document_is_served(authority: TestAuthority) -> None:
         channel(authority, server.port, "gateway") as target,
     ):
         answer = await OperationsServiceStub(target).GetOpenApi(
-            pb.GetOpenApiRequest(), metadata=ANONYMOUS_REST, timeout=5
+            pb.GetOpenApiRequest(), metadata=ANONYMOUS_REST, timeout=30
         )
         assert answer.body.content_type == "application/json"
         document = orjson.loads(answer.body.data)

@@ -20,7 +20,7 @@ Task = execution_pb2.TaskRun
 
 async def states(it, public: str) -> dict[str, str]:
     request = pb.GetExecutionRequest(execution_id=public, include_tasks=True)
-    answer = await it.stub.GetExecution(request, metadata=USER, timeout=5)
+    answer = await it.stub.GetExecution(request, metadata=USER, timeout=30)
     return {task.task: Task.Status.Name(task.status) for task in answer.tasks}
 
 
@@ -44,7 +44,7 @@ async def test_all_tasks_are_shown_as_they_move(authority: TestAuthority) -> Non
         )
         it.engine.overlay.clear()
         request = pb.GetExecutionRequest(execution_id=public, include_tasks=True)
-        answer = await it.stub.GetExecution(request, metadata=USER, timeout=5)
+        answer = await it.stub.GetExecution(request, metadata=USER, timeout=30)
         assert answer.tasks[0].status == TaskStatus.WAITING
         assert answer.tasks[0].waiting == "retry at 2027-01-15T08:00:00Z"
         assert answer.tasks[0].error.reason == "HTTP_503"
@@ -68,7 +68,7 @@ async def test_rest_shows_the_execution_with_its_tasks(authority: TestAuthority)
             internal, status=int(ExecutionStatus.FAILED), output=None, error=failure
         )
         request = pb.GetExecutionRequest(execution_id=public)
-        raw = await it.stub.GetExecution(request, metadata=REST, timeout=5)
+        raw = await it.stub.GetExecution(request, metadata=REST, timeout=30)
         assert b'"n": 12345678901234567890123' in raw.body.data
         assert not raw.HasField("execution")
         shown = await it.rest("GetExecution", request)
@@ -129,7 +129,7 @@ async def test_executions_are_filtered_and_paged(authority: TestAuthority) -> No
 
         async def listed(**fields: object) -> list[str]:
             answer = await it.stub.ListExecutions(
-                pb.ListExecutionsRequest(**fields), metadata=USER, timeout=5
+                pb.ListExecutionsRequest(**fields), metadata=USER, timeout=30
             )
             return [entry.execution_id for entry in answer.executions]
 
@@ -157,7 +157,7 @@ async def test_wrong_lists_are_refused(
     authority: TestAuthority, fields: dict[str, object], reason: str, field: str
 ) -> None:
     async with engine_room(authority) as it:
-        call = it.stub.ListExecutions(pb.ListExecutionsRequest(**fields), metadata=USER, timeout=5)
+        call = it.stub.ListExecutions(pb.ListExecutionsRequest(**fields), metadata=USER, timeout=30)
         code, found, metadata = await refused(call)
         assert code == grpc.StatusCode.INVALID_ARGUMENT
         assert (found, metadata["field"]) == (reason, field)
@@ -175,7 +175,7 @@ async def test_task_runs_are_paged_in_the_documents_order(authority: TestAuthori
         assert (task["task"], task["status"], task["item"]) == ("first", "COMPLETED", -1)
         assert (task["run_id"], task["chunk_count"]) == ("0000000000000abc", 2)
         request = pb.ListTaskRunsRequest(execution_id=public, page_token=shown["next_page_token"])
-        answer = await it.stub.ListTaskRuns(request, metadata=USER, timeout=5)
+        answer = await it.stub.ListTaskRuns(request, metadata=USER, timeout=30)
         assert [entry.task for entry in answer.tasks] == ["second"]
         assert answer.next_page_token == ""
 
@@ -191,10 +191,10 @@ async def test_a_page_of_large_outputs_ends_early(
             await it.engine.result(internal, task, output=None, blob=key)
         monkeypatch.setattr(reads.page_with_outputs, "__defaults__", (1000,))
         request = pb.ListTaskRunsRequest(execution_id=public)
-        answer = await it.stub.ListTaskRuns(request, metadata=USER, timeout=5)
+        answer = await it.stub.ListTaskRuns(request, metadata=USER, timeout=30)
         assert [entry.task for entry in answer.tasks] == ["first"]
         request.page_token = answer.next_page_token
-        answer = await it.stub.ListTaskRuns(request, metadata=USER, timeout=5)
+        answer = await it.stub.ListTaskRuns(request, metadata=USER, timeout=30)
         assert [entry.task for entry in answer.tasks] == ["second"]
 
 
@@ -222,7 +222,7 @@ async def test_waiting_ends_with_the_execution_or_the_time(authority: TestAuthor
         public, internal = await it.started()
         request = pb.WaitExecutionRequest(execution_id=public)
         request.wait_timeout.FromMilliseconds(50)
-        answer = await it.stub.WaitExecution(request, metadata=USER, timeout=5)
+        answer = await it.stub.WaitExecution(request, metadata=USER, timeout=30)
         assert answer.execution.status == ExecutionStatus.RUNNING
         request.wait_timeout.FromSeconds(20)
         waiting = asyncio.ensure_future(it.stub.WaitExecution(request, metadata=USER, timeout=30))
@@ -239,14 +239,14 @@ async def test_a_cancel_is_recorded_with_its_reason(authority: TestAuthority) ->
     async with engine_room(authority) as it:
         public, internal = await it.started()
         request = pb.CancelExecutionRequest(execution_id=public, reason="wrong file")
-        answer = await it.stub.CancelExecution(request, metadata=USER, timeout=5)
+        answer = await it.stub.CancelExecution(request, metadata=USER, timeout=30)
         assert answer.status == ExecutionStatus.RUNNING
         [event] = (await it.stores.engine.load(internal)).events
         assert event.kind == EventKind.CANCEL_REQUESTED
         assert (event.actor, event.body) == ("/user/ada", b'{"reason":"wrong file"}')
         await it.engine.finish(internal)
         code, reason, metadata = await refused(
-            it.stub.CancelExecution(request, metadata=USER, timeout=5)
+            it.stub.CancelExecution(request, metadata=USER, timeout=30)
         )
         assert (code, reason) == (grpc.StatusCode.FAILED_PRECONDITION, "WRONG_STATE")
         assert metadata["status"] == "COMPLETED"
@@ -267,7 +267,7 @@ async def test_an_unknown_execution_is_said_so(
 ) -> None:
     async with engine_room(authority) as it:
         call = getattr(it.stub, method)(
-            request_type(execution_id="chain-1"), metadata=USER, timeout=5
+            request_type(execution_id="chain-1"), metadata=USER, timeout=30
         )
         code, reason, _ = await refused(call)
         assert (code, reason) == (grpc.StatusCode.NOT_FOUND, "EXECUTION_NOT_FOUND")

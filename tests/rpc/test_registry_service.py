@@ -33,7 +33,7 @@ class Room:
         request.contract.name, request.contract.version = name, version
         for key, value in fields.items():
             setattr(request.contract, key, value)
-        return await self.stub.RegisterComponent(request, timeout=5)
+        return await self.stub.RegisterComponent(request, timeout=30)
 
 
 @contextlib.asynccontextmanager
@@ -95,7 +95,7 @@ async def test_components_are_searched_and_paged(authority: TestAuthority) -> No
         for number in range(5):
             await it.register(f"part.p{number}", description="Finds faces" if number % 2 else "")
         await it.register("part.p0", "2.0.0")
-        page = await it.stub.ListComponents(pb.ListComponentsRequest(page_size=2), timeout=5)
+        page = await it.stub.ListComponents(pb.ListComponentsRequest(page_size=2), timeout=30)
         assert [entry.name for entry in page.components] == ["part.p0", "part.p1"]
         assert page.components[0].latest_version == "2.0.0"
         assert page.components[0].version_count == 2
@@ -103,11 +103,11 @@ async def test_components_are_searched_and_paged(authority: TestAuthority) -> No
         token = page.next_page_token
         while token:
             request = pb.ListComponentsRequest(page_size=2, page_token=token)
-            page = await it.stub.ListComponents(request, timeout=5)
+            page = await it.stub.ListComponents(request, timeout=30)
             names += [entry.name for entry in page.components]
             token = page.next_page_token
         assert names == ["part.p2", "part.p3", "part.p4"]
-        found = await it.stub.ListComponents(pb.ListComponentsRequest(query="FACES"), timeout=5)
+        found = await it.stub.ListComponents(pb.ListComponentsRequest(query="FACES"), timeout=30)
         assert [entry.name for entry in found.components] == ["part.p1", "part.p3"]
 
 
@@ -116,14 +116,14 @@ async def test_a_token_of_another_list_is_refused(authority: TestAuthority) -> N
     async with room(authority) as it:
         for name in ("a", "b", "c"):
             await it.register(name)
-        page = await it.stub.ListComponents(pb.ListComponentsRequest(page_size=1), timeout=5)
+        page = await it.stub.ListComponents(pb.ListComponentsRequest(page_size=1), timeout=30)
         for request in (
             pb.ListComponentsRequest(page_token=page.next_page_token, query="a"),
             pb.ListComponentsRequest(page_token="garbage"),
             pb.ListComponentsRequest(page_token="ü"),
         ):
             with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await it.stub.ListComponents(request, timeout=5)
+                await it.stub.ListComponents(request, timeout=30)
             assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
             assert details(caught.value)[0] == "INVALID_PAGE_TOKEN"
 
@@ -134,10 +134,10 @@ async def test_versions_are_listed_newest_first(authority: TestAuthority) -> Non
         for version in ("1.0.0", "1.10.0", "1.9.0"):
             await it.register("a", version)
         request = pb.ListComponentVersionsRequest(name="a", page_size=2)
-        page = await it.stub.ListComponentVersions(request, timeout=5)
+        page = await it.stub.ListComponentVersions(request, timeout=30)
         assert [entry.contract.version for entry in page.versions] == ["1.10.0", "1.9.0"]
         request.page_token = page.next_page_token
-        page = await it.stub.ListComponentVersions(request, timeout=5)
+        page = await it.stub.ListComponentVersions(request, timeout=30)
         assert [entry.contract.version for entry in page.versions] == ["1.0.0"]
         assert page.next_page_token == ""
         one = await it.stub.GetComponent(pb.GetComponentRequest(name="a", version="1.9.0"))
@@ -148,7 +148,7 @@ async def test_versions_are_listed_newest_first(authority: TestAuthority) -> Non
             pb.GetComponentRequest(name="a", version="9.9.9"),
         ):
             with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await it.stub.GetComponent(request, timeout=5)
+                await it.stub.GetComponent(request, timeout=30)
             assert caught.value.code() == grpc.StatusCode.NOT_FOUND
             assert details(caught.value)[0] == "COMPONENT_NOT_FOUND"
 
@@ -163,16 +163,16 @@ async def test_live_instances_come_from_announcements(authority: TestAuthority) 
         request = pb.ListInstancesRequest(name="a.b")
 
         async def heard() -> bool:
-            return len((await it.stub.ListInstances(request, timeout=5)).instances) == 2
+            return len((await it.stub.ListInstances(request, timeout=30)).instances) == 2
 
         await eventually(heard)
-        found = await it.stub.ListInstances(request, timeout=5)
+        found = await it.stub.ListInstances(request, timeout=30)
         assert [entry.instance_id for entry in found.instances] == ["i1", "i2"]
         assert found.instances[0].executor == "e1"
-        one = await it.stub.GetComponent(pb.GetComponentRequest(name="a.b"), timeout=5)
+        one = await it.stub.GetComponent(pb.GetComponentRequest(name="a.b"), timeout=30)
         assert one.component.instance_count == 2
         it.time.now += 11_000_000
-        found = await it.stub.ListInstances(pb.ListInstancesRequest(name="a.b"), timeout=5)
+        found = await it.stub.ListInstances(pb.ListInstancesRequest(name="a.b"), timeout=30)
         assert not found.instances
 
 
@@ -181,8 +181,8 @@ async def test_only_executors_register_for_others(authority: TestAuthority) -> N
     request = pb.RegisterComponentRequest(namespace="theirs")
     request.contract.name, request.contract.version = "a", "1.0.0"
     async with room(authority) as it:
-        assert (await it.stub.RegisterComponent(request, timeout=5)).created
+        assert (await it.stub.RegisterComponent(request, timeout=30)).created
     async with room(authority, "bench") as it:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await it.stub.RegisterComponent(request, timeout=5)
+            await it.stub.RegisterComponent(request, timeout=30)
         assert caught.value.code() == grpc.StatusCode.PERMISSION_DENIED

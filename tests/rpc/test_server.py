@@ -109,7 +109,7 @@ async def test_health_follows_what_is_said(authority: TestAuthority) -> None:
 
         async def status() -> int:
             request = health_pb2.HealthCheckRequest(service=name)
-            return (await stub.Check(request, timeout=5)).status
+            return (await stub.Check(request, timeout=30)).status
 
         assert await status() == kind.SERVING
         await server.set_serving(name, False)
@@ -146,8 +146,8 @@ async def test_a_renewed_certificate_is_used_by_new_connections(
         slow.go.set()
         request = engine_service_pb2.ListWorkflowsRequest()
         async with channel(other, server.port, "bench") as target:
-            await engine_grpc.EngineServiceStub(target).ListWorkflows(request, timeout=5)
+            await engine_grpc.EngineServiceStub(target).ListWorkflows(request, timeout=30)
         for name in ("engine.pem", "engine.key", "ca.pem"):
             (other.folder / name).write_bytes((authority.folder / name).read_bytes())
         async with channel(authority, server.port, "bench") as target:
-            await engine_grpc.EngineServiceStub(target).ListWorkflows(request, timeout=5)
+            await engine_grpc.EngineServiceStub(target).ListWorkflows(request, timeout=30)

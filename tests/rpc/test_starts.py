@@ -30,7 +30,7 @@ tasks:
 async def rest_refused(it: EngineRoom, content: object) -> tuple[str, dict[str, str]]:
     request = pb.StartExecutionRequest(body=body(content))
     code, reason, metadata = await refused(
-        it.stub.StartExecution(request, metadata=REST, timeout=5)
+        it.stub.StartExecution(request, metadata=REST, timeout=30)
     )
     assert code == grpc.StatusCode.INVALID_ARGUMENT
     return reason, metadata
@@ -202,7 +202,7 @@ async def test_parameters_of_the_whole_megabyte_fit_into_a_rest_body(
                 assert (await it.rest("StartExecution", request))["created"] is True
             else:
                 code, reason, metadata = await refused(
-                    it.stub.StartExecution(request, metadata=REST, timeout=5)
+                    it.stub.StartExecution(request, metadata=REST, timeout=30)
                 )
                 assert (code, reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_LARGE")
                 assert (metadata["field"], metadata["size"]) == ("parameters", "1048577")
@@ -219,7 +219,7 @@ async def test_a_batch_is_judged_one_by_one(authority: TestAuthority) -> None:
             pb.StartRequest(workflow="chain"),
         ]
         request = pb.StartExecutionsRequest(starts=starts)
-        answer = await it.stub.StartExecutions(request, metadata=USER, timeout=5)
+        answer = await it.stub.StartExecutions(request, metadata=USER, timeout=30)
         outcomes = answer.outcomes
         assert [outcome.reason for outcome in outcomes] == [
             "", "WORKFLOW_NOT_FOUND", "", "INVALID_PARAMETERS", "",
@@ -310,13 +310,13 @@ async def test_run_answers_after_its_waiting_time(authority: TestAuthority) -> N
         assert shown["task_results"]["second"]["status"] == "pending"
         typed = pb.RunWorkflowRequest(start=pb.StartRequest(workflow="chain"))
         typed.wait_timeout.FromMilliseconds(50)
-        answer = await it.stub.RunWorkflow(typed, metadata=USER, timeout=5)
+        answer = await it.stub.RunWorkflow(typed, metadata=USER, timeout=30)
         assert answer.execution.status == ExecutionStatus.RUNNING
         assert [task.task for task in answer.tasks] == ["first", "second"]
         for wrong in ("2h", "soon", -1):
             request = pb.RunWorkflowRequest(body=body({"workflow": "chain", "wait_timeout": wrong}))
             _, reason, metadata = await refused(
-                it.stub.RunWorkflow(request, metadata=REST, timeout=5)
+                it.stub.RunWorkflow(request, metadata=REST, timeout=30)
             )
             assert (reason, metadata["field"]) == ("INVALID_REQUEST", "wait_timeout")
 

@@ -56,7 +56,7 @@ async def test_revisions_are_read_with_their_documents(authority: TestAuthority)
         await it.update("chain", CHAIN.replace(b"blue", b"red"))
         for revision, team in ((0, "red"), (1, "blue"), (2, "red")):
             request = pb.GetWorkflowRequest(name="chain", revision=revision)
-            answer = await it.stub.GetWorkflow(request, metadata=USER, timeout=5)
+            answer = await it.stub.GetWorkflow(request, metadata=USER, timeout=30)
             assert orjson.loads(answer.revision.document)["labels"] == {"team": team}
             shown = await it.rest("GetWorkflow", request)
             assert shown["workflow"]["name"] == "chain"
@@ -66,17 +66,17 @@ async def test_revisions_are_read_with_their_documents(authority: TestAuthority)
             pb.GetWorkflowRequest(name="chain", revision=3),
             pb.GetWorkflowRequest(name="nothing"),
         ):
-            _, reason, _ = await refused(it.stub.GetWorkflow(request, metadata=USER, timeout=5))
+            _, reason, _ = await refused(it.stub.GetWorkflow(request, metadata=USER, timeout=30))
             assert reason == "WORKFLOW_NOT_FOUND"
         request = pb.ListWorkflowRevisionsRequest(name="chain", page_size=1)
-        page = await it.stub.ListWorkflowRevisions(request, metadata=USER, timeout=5)
+        page = await it.stub.ListWorkflowRevisions(request, metadata=USER, timeout=30)
         assert [(entry.revision, entry.document) for entry in page.revisions] == [(2, b"")]
         request.page_token = page.next_page_token
-        page = await it.stub.ListWorkflowRevisions(request, metadata=USER, timeout=5)
+        page = await it.stub.ListWorkflowRevisions(request, metadata=USER, timeout=30)
         assert [entry.revision for entry in page.revisions] == [1]
         assert page.next_page_token == ""
         request = pb.ListWorkflowRevisionsRequest(name="nothing")
-        call = it.stub.ListWorkflowRevisions(request, metadata=USER, timeout=5)
+        call = it.stub.ListWorkflowRevisions(request, metadata=USER, timeout=30)
         assert (await refused(call))[1] == "WORKFLOW_NOT_FOUND"
 
 
@@ -86,13 +86,13 @@ async def test_workflows_are_listed_in_pages(authority: TestAuthority) -> None:
         for name in (b"c", b"a", b"b"):
             await it.create(CHAIN.replace(b"chain", name))
         request = pb.ListWorkflowsRequest(page_size=2)
-        page = await it.stub.ListWorkflows(request, metadata=USER, timeout=5)
+        page = await it.stub.ListWorkflows(request, metadata=USER, timeout=30)
         assert [entry.name for entry in page.workflows] == ["a", "b"]
         request.page_token = page.next_page_token
-        page = await it.stub.ListWorkflows(request, metadata=USER, timeout=5)
+        page = await it.stub.ListWorkflows(request, metadata=USER, timeout=30)
         assert [entry.name for entry in page.workflows] == ["c"]
         request.show_archived = True
-        call = it.stub.ListWorkflows(request, metadata=USER, timeout=5)
+        call = it.stub.ListWorkflows(request, metadata=USER, timeout=30)
         assert (await refused(call))[1] == "INVALID_PAGE_TOKEN"
 
 
@@ -102,14 +102,14 @@ async def test_an_archived_workflow_starts_nothing(authority: TestAuthority) -> 
         await it.start()
         request = pb.ArchiveWorkflowRequest(name="chain")
         for _ in range(2):
-            answer = await it.stub.ArchiveWorkflow(request, metadata=USER, timeout=5)
+            answer = await it.stub.ArchiveWorkflow(request, metadata=USER, timeout=30)
             assert answer.workflow.archived
         code, reason, _ = await refused(it.start())
         assert (code, reason) == (grpc.StatusCode.FAILED_PRECONDITION, "WORKFLOW_ARCHIVED")
         _, reason, _ = await refused(it.update("chain", CHAIN.replace(b"blue", b"red")))
         assert reason == "WORKFLOW_ARCHIVED"
         restore = pb.RestoreWorkflowRequest(name="chain")
-        answer = await it.stub.RestoreWorkflow(restore, metadata=USER, timeout=5)
+        answer = await it.stub.RestoreWorkflow(restore, metadata=USER, timeout=30)
         assert not answer.workflow.archived
         assert (await it.start()).created
         for call in (

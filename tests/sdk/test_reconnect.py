@@ -10,7 +10,7 @@ import pytest
 
 from bend import Context, Worker, component
 from bend.v1 import executor_service_pb2 as pb
-from tests.kit.fakes.executor import Connection, FakeExecutor
+from tests.kit.fakes.executor import WAIT_S, Connection, FakeExecutor
 from tests.kit.workers import RunningWorker
 
 
@@ -107,9 +107,9 @@ def test_short_tasks_of_a_broken_stream_are_given_up(gate: Gate) -> None:
     with FakeExecutor() as fake, RunningWorker(Worker(served(gate), url=fake.url)):
         first = connected(fake)
         first.task(1)
-        assert gate.began.acquire(timeout=5)
+        assert gate.began.acquire(timeout=WAIT_S)
         first.break_off()
-        assert gate.cancelled.acquire(timeout=5)
+        assert gate.cancelled.acquire(timeout=WAIT_S)
         second = connected(fake)
         assert not second.hello.held
         gate.open()
@@ -122,7 +122,7 @@ def test_a_held_task_goes_on_over_the_next_stream(gate: Gate) -> None:
     with FakeExecutor() as fake, RunningWorker(Worker(served(gate), url=fake.url)):
         first = connected(fake)
         first.task(7, 1, token=b"sealed")
-        assert gate.began.acquire(timeout=5)
+        assert gate.began.acquire(timeout=WAIT_S)
         first.until(lambda: len(first.chunks) == 1, "the first partial output")
         first.break_off()
         second = fake.connection()
@@ -138,7 +138,7 @@ def test_a_result_made_while_disconnected_is_sent_later(gate: Gate) -> None:
     with FakeExecutor() as fake, RunningWorker(Worker(served(gate), url=fake.url)):
         first = connected(fake)
         first.task(7, 1, token=b"sealed")
-        assert gate.began.acquire(timeout=5)
+        assert gate.began.acquire(timeout=WAIT_S)
         first.break_off()
         second = fake.connection()
         # It ends between the hello that claims it and the welcome that keeps it.
@@ -166,10 +166,10 @@ def test_a_held_task_that_is_not_kept_is_dropped(gate: Gate) -> None:
     with FakeExecutor() as fake, RunningWorker(Worker(served(gate), url=fake.url)):
         first = connected(fake)
         first.task(7, 1, token=b"sealed")
-        assert gate.began.acquire(timeout=5)
+        assert gate.began.acquire(timeout=WAIT_S)
         first.break_off()
         second = connected(fake)
-        assert gate.cancelled.acquire(timeout=5)
+        assert gate.cancelled.acquire(timeout=WAIT_S)
         gate.open()
         second.task(8)
         assert second.output(8) == "short"
@@ -180,7 +180,7 @@ def test_go_away_moves_new_work_and_finishes_old(gate: Gate) -> None:
     with FakeExecutor() as fake, RunningWorker(Worker(served(gate), url=fake.url)):
         first = connected(fake)
         first.task(1)
-        assert gate.began.acquire(timeout=5)
+        assert gate.began.acquire(timeout=WAIT_S)
         first.send(go_away=pb.GoAway(reason="deploy", grace_ms=10_000))
         second = connected(fake)
         assert not second.hello.held
@@ -197,7 +197,7 @@ def test_what_a_left_executor_still_held_is_claimed_elsewhere(gate: Gate) -> Non
     with FakeExecutor() as fake, RunningWorker(Worker(served(gate), url=fake.url)):
         first = connected(fake)
         first.task(7, 1, token=b"sealed")
-        assert gate.began.acquire(timeout=5)
+        assert gate.began.acquire(timeout=WAIT_S)
         first.send(go_away=pb.GoAway(reason="deploy"))
         second = connected(fake)
         first.break_off()
@@ -222,8 +222,8 @@ def test_a_task_that_outlives_the_drain_is_left_behind(gate: Gate) -> None:
         worker.__enter__()
         first = connected(fake)
         first.task(1)
-        assert gate.began.acquire(timeout=5)
+        assert gate.began.acquire(timeout=WAIT_S)
         worker.stop()
         worker.join()
-        assert gate.cancelled.acquire(timeout=5)
+        assert gate.cancelled.acquire(timeout=WAIT_S)
         assert not first.results

@@ -12,7 +12,7 @@ import pytest
 from bend import Context, Final, RetryableError, TerminalError, Worker, component
 from bend.errors import ContractMismatch, NotPermitted, ProtocolMismatch
 from bend.v1 import executor_service_pb2 as pb
-from tests.kit.fakes.executor import Connection, FakeExecutor
+from tests.kit.fakes.executor import WAIT_S, Connection, FakeExecutor
 from tests.kit.workers import RunningWorker
 
 
@@ -209,8 +209,8 @@ def test_a_cancelled_coroutine_stops_and_a_plain_function_is_told() -> None:
         worker, connection = start(fake, sleeps, spins)
         connection.task(1, 0)
         connection.task(2, 1)
-        assert began.acquire(timeout=5)
-        assert began.acquire(timeout=5)
+        assert began.acquire(timeout=WAIT_S)
+        assert began.acquire(timeout=WAIT_S)
         connection.send(cancels=pb.CancelBatch(run_ids=[1, 2, 99], grace_ms=10_000))
         assert connection.result(1).WhichOneof("outcome") == "cancelled"
         assert connection.result(2).WhichOneof("outcome") == "cancelled"
@@ -271,8 +271,8 @@ def test_a_drain_finishes_what_is_held() -> None:
         worker, connection = start(fake, gated)
         connection.task(1)
         connection.task(2)
-        assert began.acquire(timeout=5)
-        assert began.acquire(timeout=5)
+        assert began.acquire(timeout=WAIT_S)
+        assert began.acquire(timeout=WAIT_S)
         worker.stop()
         connection.until(lambda: connection.drained, "the drain")
         assert not connection.results

@@ -7,7 +7,7 @@ import pytest
 from tests.kit.postgres import PostgresServer
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def postgres_server() -> Iterator[PostgresServer]:
     """One server that no test kills."""
     server = PostgresServer()

@@ -11,7 +11,8 @@ from bend_server.ports.store import Batch
 from bend_server.storage.opening import open_store
 from tests.kit.backends import Backend, ManualClock, own_all, put_workflow, write
 from tests.kit.loops import eventually, in_loop
-from tests.kit.postgres import PostgresServer, free_port
+from tests.kit.postgres import PostgresServer
+from tests.kit.programs import free_port
 from tests.kit.rows import result_row, start_row
 
 pytestmark = pytest.mark.postgres
@@ -54,7 +55,7 @@ def test_a_killed_server_is_down_and_then_back(own_server: PostgresServer) -> No
                 await call()
         await asyncio.to_thread(own_server.start)
         renewed = None
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while renewed is None:
                 try:
                     renewed = await stores.engine.renew_lease(lease, 60_000_000)

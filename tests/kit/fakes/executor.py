@@ -18,7 +18,7 @@ import orjson
 from bend.v1 import executor_service_pb2 as pb
 from bend.v1 import executor_service_pb2_grpc
 
-WAIT_S = 10.0
+WAIT_S = 40.0
 
 
 class Connection:
@@ -76,7 +76,7 @@ class Connection:
         self.outbox.put(None)
 
     def until(self, condition: Callable[[], bool], what: str) -> None:
-        """Wait for a condition on this connection; fails the test after 10 s."""
+        """Wait for a condition on this connection; fails the test after 40 s."""
         with self.changed:
             if not self.changed.wait_for(condition, WAIT_S):
                 raise AssertionError(f"waited {WAIT_S} s in vain for {what}")
@@ -140,7 +140,7 @@ class FakeExecutor(executor_service_pb2_grpc.ExecutorServiceServicer):
     ) -> None:
         for connection in self.connections:
             connection.finish()
-        self._server.stop(None).wait(5)
+        self._server.stop(None).wait(WAIT_S)
 
     def connection(self) -> Connection:
         """Wait for the next stream that said hello."""
