@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 START_S_MAX = 60
+LAST_COMPONENT = "bench.join"
+"""The worker offers its components in order; this one is registered last."""
 
 
 class MeshError(Exception):
@@ -85,7 +87,7 @@ class Mesh:
         raise MeshError(f"no process {process}")
 
     def start_worker(self) -> None:
-        """Start the external worker with a certificate of its own."""
+        """Start the external worker with a certificate of its own; return when it is known."""
         self.bend("components", "cert", "bench")
         certs = self.home / "certs"
         env = self._env | {
@@ -96,6 +98,10 @@ class Mesh:
         self._worker = subprocess.Popen(
             [sys.executable, "-m", "bend_server.bench.component"], env=env, stdout=log, stderr=log
         )
+        deadline = time.monotonic() + START_S_MAX
+        while self._run("components", "get", LAST_COMPONENT).returncode != 0:
+            if self._worker.poll() is not None or time.monotonic() > deadline:
+                raise MeshError(f"the worker did not register itself; see {log.name}")
 
     def stop_worker(self) -> None:
         """End the external worker."""
