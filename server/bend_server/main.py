@@ -56,6 +56,7 @@ class Place(NamedTuple):
     nats: str
     registry: str
     registry_role: str
+    replica: str
 
 
 class Process:
@@ -75,7 +76,8 @@ class Process:
         )
         self.clock = SystemClock()
         self.chance = SystemChance()
-        self.name = f"{socket.gethostname()}:{place.port}:{os.getpid()}"
+        self.replica = f"{place.replica}/" if place.replica else ""
+        self.name = f"{self.replica}{socket.gethostname()}:{place.port}:{os.getpid()}"
 
     async def queue(self, stack: AsyncExitStack) -> Any:
         """Connect to NATS; closed with the stack. Engines make the streams, executors use them."""
@@ -166,7 +168,7 @@ def _engine(process: Process, stores: Any, queue: Any, blobs: Any) -> tuple[Any,
         process.clock,
         process.chance,
         plans,
-        EngineOptions(name=process.name),
+        EngineOptions(name=process.name, replica=process.replica),
     )
     rooms = Rooms(
         engine=engine,
@@ -330,6 +332,12 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--registry-role", default="registry", help="identity of who serves the registry"
     )
+    parser.add_argument(
+        "--replica",
+        default="",
+        help="a name under which at most one engine runs; it takes over at once what an earlier "
+        "one left (default: when its lease has run out)",
+    )
     return parser.parse_args(argv)
 
 
@@ -346,7 +354,7 @@ def _place(flags: argparse.Namespace, settings: Settings) -> Place:
         raise ConfigurationError(
             "SQLite has one owner: run the role `server`, or use PostgreSQL (BEND_DATABASE_URL)"
         )
-    return Place(host, int(port), nats, flags.registry, flags.registry_role)
+    return Place(host, int(port), nats, flags.registry, flags.registry_role, flags.replica)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -65,6 +65,21 @@ async def test_partitions_are_given_away_with_work_in_them(house: House) -> None
 
 
 @housed
+async def test_a_replica_takes_over_at_once_what_its_predecessor_left(house: House) -> None:
+    """A supervisor starts an engine only when the last one has ended: no lease to wait for."""
+    first = await house.engine("r1/a", replica="r1/")
+    other = await house.engine("r2/a", replica="r2/")
+    await until(lambda: _owned(first) == 32 and _owned(other) == 32)
+    await house.crash(first)
+    second = await house.engine("r1/b", replica="r1/")
+    # Less than a third of a lease's life, in which the other engine would not even have looked.
+    await until(lambda: _owned(second) == 32, 1)
+    assert _owned(other) == 32
+    names = [lease.engine for lease in await house.stores.engine.leases()]
+    assert sorted(names) == ["r1/b", "r2/a"]
+
+
+@housed
 async def test_a_dead_engine_is_taken_over(house: House) -> None:
     first = await house.engine("e1")
     second = await house.engine("e2")

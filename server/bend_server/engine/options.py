@@ -13,6 +13,8 @@ class EngineOptions:
 
     Attributes:
         name: who this is, for the lease row; unique among engines that run together.
+        replica: first part of the name, of whom at most one runs at a time, as whoever starts it
+            guarantees: leases that an earlier one left are void at the start. Empty: they run out.
         slots: how many result lanes exist; at most 16.
         lease_ttl_us: life of the lease; it is renewed at a third of it.
         ack_wait_s: seconds until an unacked result frame is delivered again.
@@ -34,6 +36,7 @@ class EngineOptions:
     """
 
     name: str = "engine"
+    replica: str = ""
     slots: int = 16
     lease_ttl_us: int = limits.LEASE_TTL_US
     ack_wait_s: float = 10.0

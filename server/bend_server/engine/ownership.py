@@ -61,6 +61,7 @@ class Ownership:
         self._engines = 1
         self._steady = 0
         self._slot_open = False
+        self._lonely = False
         self._abandoned: Lease | None = None
         self.recovered = asyncio.Event()
         self.recover: Callable[[list[int]], Awaitable[None]]
@@ -144,6 +145,7 @@ class Ownership:
             if self._abandoned is not None:
                 await self._store.release_lease(self._abandoned)
                 self._abandoned = None
+            await self._void_predecessors()
             lease = await self._store.acquire_lease(
                 options.name, options.slots, options.lease_ttl_us
             )
@@ -164,6 +166,21 @@ class Ownership:
             self.recovered.set()
             await self._rest()
             live.lease = lease = await self._renew(lease)
+
+    async def _void_predecessors(self) -> None:
+        """Void what an earlier engine of this replica left: it is dead, nobody need wait.
+
+        Once: what appears later is another incarnation, with rights of its own. Were the guarantee
+        broken, the fence of commits would still keep the earlier one from writing.
+        """
+        replica = self._options.replica
+        if not replica or self._lonely:
+            return
+        for lease in await self._store.leases():
+            if lease.engine.startswith(replica):
+                log.info("predecessor_voided", engine=lease.engine)
+                await self._store.release_lease(lease)
+        self._lonely = True
 
     async def _renew(self, lease: Lease) -> Lease:
         """Renew; a database that is away for a moment is asked again while the lease lasts."""

@@ -220,7 +220,9 @@ class Mesh:
         async def ready() -> bool:
             return (await ask("/readyz", port=self.https_port, tls=context)).status == 200
 
-        return self._server(self._engine_name, self.engine_port, [], ready)
+        # One at a time: the supervisor holds the home and starts an engine when the last has ended.
+        flags = ["--replica", shared_secret(self.home.certs, "replica.id")]
+        return self._server(self._engine_name, self.engine_port, flags, ready)
 
     def _registry(self) -> ProcessSpec:
         ready = self._healthy("registry", self.registry_port)
