@@ -3,8 +3,11 @@
 from typing import Any
 
 from bend_server.core import machine
+from bend_server.core.effects import Effects
+from bend_server.core.errors import DependencyDown
 from bend_server.core.model import EventKind, ExecutionStatus
 from bend_server.core.plan import Rendered, Scope
+from bend_server.engine.results import outcome_of
 from bend_server.ports.store import Batch
 from tests.engine.house import House, begin, command, completed, finish, housed, until
 from tests.engine.stores import TroubledStore
@@ -189,3 +192,47 @@ async def test_a_refused_quarantine_does_not_stop_the_engine(house: House) -> No
             assert await finish(engine, outcome.execution) == ExecutionStatus.COMPLETED
     assert engine.counters["quarantines_refused"] >= 1
     assert "memory_dropped" not in engine.counters
+
+
+@housed
+async def test_a_result_that_was_not_written_is_not_acked(house: House) -> None:
+    """The rows of a batch that met old memory are gone; their results must come again."""
+    engine = await house.engine()
+    executor = await house.executor(lambda task: None)
+    plan = await house.workflow(make_plan([Task(id="a"), Task(id="b")]))
+    outcome = await begin(engine, plan)
+    await until(lambda: len(executor.seen) == 2)
+    first, second = executor.seen
+    # A commit that was given up arrives late: it has the first result, memory does not know it.
+    state = engine._live.states[outcome.execution]
+    effects = Effects()
+    real = machine.fold(plan, state.start, [], [], None)
+    machine.resume(real, 1, house.chance, effects)
+    machine.apply(real, outcome_of(completed(first)), 1, house.chance, effects)
+    house.record(outcome.execution).results[first.task, -1, 1] = effects.results[0]
+    await house.publish_results(executor, [completed(first), completed(second, b'"kept"')])
+    assert await finish(engine, outcome.execution, 60) == ExecutionStatus.COMPLETED
+    assert house.record(outcome.execution).results[second.task, -1, 1].output == b'"kept"'
+    assert "tasks_lost" not in engine.counters
+
+
+@housed
+async def test_a_commit_that_was_given_up_is_fenced_off(house: House) -> None:
+    """A lease that cannot be renewed drops memory while a commit is still on its way."""
+    store = TroubledStore(house.stores.engine)
+    engine = await house.engine(store=store)
+    await house.executor()
+    plan = await house.workflow(chain(2))
+    outcomes = await engine.start_executions([command(plan) for _ in range(5)])
+    store.gate.clear()
+    arrived = store.arrived
+    await until(lambda: store.arrived > arrived)
+    error = DependencyDown("SQL cannot be reached")
+    engine._commits.drop(error)
+    engine._ownership.lost(error)
+    await house.pause(3)
+    assert not engine.ready
+    store.gate.set()
+    for outcome in outcomes:
+        assert await finish(engine, outcome.execution) == ExecutionStatus.COMPLETED
+    assert "executions_refused" not in engine.counters

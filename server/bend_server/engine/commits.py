@@ -101,6 +101,7 @@ class Commits:
         execution = state.start.id
         log.error("execution_broken", execution=execution, exc_info=error)
         self.gathering.strip(execution)
+        self.gathering.acks.clear()
         self._live.states.pop(execution, None)
         self._live.held[execution] = None
         self._broken[execution] = error
@@ -218,6 +219,10 @@ class Commits:
                 starting.call.put(starting.place, StartOutcome(0, "", False, 0, error))
         gathering.strip(execution)
         self.gathering.strip(execution)
+        # Some of the deliveries carried what is not written now: all come again, and are judged
+        # by what SQL has.
+        gathering.acks.clear()
+        self.gathering.acks.clear()
         self._live.states.pop(execution, None)
         if not batch.starts:
             self._live.held[execution] = None
