@@ -24,7 +24,11 @@ class Database(Protocol):
     kind: str
 
     async def read(self, work: Callable[[Connection], T], timeout_s: float = READ_S) -> T:
-        """Run a function that only reads, on one snapshot where the database has them."""
+        """Run a function that only reads, all its queries on one snapshot."""
+        ...
+
+    async def query(self, work: Callable[[Connection], T], timeout_s: float = READ_S) -> T:
+        """Run a function that makes a single query, without a transaction around it."""
         ...
 
     async def write(self, work: Callable[[Connection], T], timeout_s: float = WRITE_S) -> T:

@@ -148,7 +148,7 @@ class SqlRegistryStore:
 
     async def component_versions(self, namespace: str, name: str) -> list[ComponentRow]:
         """Return all versions, newest first."""
-        found = await self._db.read(lambda connection: _versions(connection, namespace, name))
+        found = await self._db.query(lambda connection: _versions(connection, namespace, name))
         return sorted(found, key=lambda row: version_key(row.version), reverse=True)
 
     async def components(
@@ -177,7 +177,7 @@ class SqlRegistryStore:
         if after is not None:
             wanted = wanted.where(columns.name > after)
         wanted = wanted.order_by(columns.name).limit(limit)
-        found = await self._db.read(lambda connection: connection.execute(wanted).all())
+        found = await self._db.query(lambda connection: connection.execute(wanted).all())
         return [(_component(row[:-1]), int(row[-1])) for row in found]
 
 

@@ -243,20 +243,20 @@ class SqlEngineStore:
     async def statuses(self, executions: Sequence[int]) -> dict[int, int]:
         """Return the status of each known execution."""
         query, values = _STATUSES[self._db.kind], listed(executions, self._db.kind)
-        found = await self._db.read(lambda connection: connection.execute(query, values).all())
+        found = await self._db.query(lambda connection: connection.execute(query, values).all())
         return {row.id: row.status for row in found}
 
     async def load_revision(
         self, namespace: str, workflow: str, revision: int | None
     ) -> StoredRevision | None:
         """Read a revision's document."""
-        return await self._db.read(
+        return await self._db.query(
             lambda connection: find_revision(connection, namespace, workflow, revision)
         )
 
     async def workflow_state(self, namespace: str, workflow: str) -> tuple[int, bool] | None:
         """Return (current revision, archived)."""
-        found = await self._db.read(
+        found = await self._db.query(
             lambda connection: find_workflow(connection, namespace, workflow)
         )
         return None if found is None else (found.revision, found.archived)
@@ -269,7 +269,7 @@ class SqlEngineStore:
             columns.request_id == request_id,
             columns.expires_us > self._clock.now_us(),
         )
-        found = await self._db.read(lambda connection: connection.execute(query).first())
+        found = await self._db.query(lambda connection: connection.execute(query).first())
         return None if found is None else KnownRequest._make(found)
 
     async def find_public(self, namespace: str, public_id: str) -> int | None:
@@ -302,7 +302,7 @@ class SqlEngineStore:
             .order_by(execution.c.id)
             .limit(limit)
         )
-        return await self._db.read(lambda connection: list(connection.execute(query).scalars()))
+        return await self._db.query(lambda connection: list(connection.execute(query).scalars()))
 
     async def forget_finished(self, before_us: int, limit: int) -> list[tuple[int, str]]:
         """Delete old finished executions; ids that callers chose stay taken."""

@@ -106,7 +106,7 @@ class SqlReadStore:
     async def execution(self, namespace: str, public_id: str) -> ExecutionSummary | None:
         """Read one execution with payloads."""
         values = {"namespace": namespace, "public_id": public_id}
-        found = await self._db.read(lambda connection: connection.execute(_NAMED, values).first())
+        found = await self._db.query(lambda connection: connection.execute(_NAMED, values).first())
         return None if found is None else ExecutionSummary._make(found)
 
     async def executions(
@@ -137,7 +137,7 @@ class SqlReadStore:
                 )
             )
         query = query.order_by(columns.started_us.desc(), columns.id.desc()).limit(limit)
-        found = await self._db.read(lambda connection: connection.execute(query).all())
+        found = await self._db.query(lambda connection: connection.execute(query).all())
         return [ExecutionSummary._make(row) for row in found]
 
     async def executions_by_id(
@@ -146,13 +146,13 @@ class SqlReadStore:
         """Read many by internal id, in its order."""
         query = self._by_id[payloads]
         values = {"namespace": namespace, **listed(ids, self._db.kind)}
-        found = await self._db.read(lambda connection: connection.execute(query, values).all())
+        found = await self._db.query(lambda connection: connection.execute(query, values).all())
         return [ExecutionSummary._make(row) for row in found]
 
     async def task_results(self, execution: int, after_seq: int = -1) -> list[ResultRow]:
         """Read result rows after a seq, ordered by seq."""
         values = {"number": execution, "after": after_seq}
-        found = await self._db.read(
+        found = await self._db.query(
             lambda connection: connection.execute(_RESULTS_AFTER, values).all()
         )
         return result_rows(found)
@@ -160,7 +160,7 @@ class SqlReadStore:
     async def execution_events(self, execution: int, after_seq: int = -1) -> list[EventRow]:
         """Read event rows after a seq, ordered by seq."""
         values = {"number": execution, "after": after_seq}
-        found = await self._db.read(
+        found = await self._db.query(
             lambda connection: connection.execute(_EVENTS_AFTER, values).all()
         )
         return [EventRow._make(row) for row in found]
@@ -169,7 +169,7 @@ class SqlReadStore:
         self, namespace: str, workflow: str, revision: int | None
     ) -> StoredRevision | None:
         """Read a revision with its document."""
-        return await self._db.read(
+        return await self._db.query(
             lambda connection: find_revision(connection, namespace, workflow, revision)
         )
 
@@ -185,12 +185,12 @@ class SqlReadStore:
         if before is not None:
             query = query.where(columns.revision < before)
         query = query.order_by(columns.revision.desc()).limit(limit)
-        found = await self._db.read(lambda connection: connection.execute(query).mappings().all())
+        found = await self._db.query(lambda connection: connection.execute(query).mappings().all())
         return [StoredRevision(document=b"", **row) for row in found]
 
     async def workflow(self, namespace: str, name: str) -> WorkflowSummary | None:
         """Read one workflow."""
-        return await self._db.read(lambda connection: find_workflow(connection, namespace, name))
+        return await self._db.query(lambda connection: find_workflow(connection, namespace, name))
 
     async def workflows(
         self, namespace: str, *, archived: bool, after: str | None, limit: int
@@ -201,13 +201,13 @@ class SqlReadStore:
         if after is not None:
             query = query.where(columns.name > after)
         query = query.order_by(columns.name).limit(limit)
-        found = await self._db.read(lambda connection: connection.execute(query).all())
+        found = await self._db.query(lambda connection: connection.execute(query).all())
         return [workflow_row(row) for row in found]
 
     async def ping(self) -> None:
         """Ask for one row."""
         query = select(tables.counter.c.value).limit(1)
-        await self._db.read(lambda connection: connection.execute(query).first(), timeout_s=5.0)
+        await self._db.query(lambda connection: connection.execute(query).first(), timeout_s=5.0)
 
 
 def _labelled(namespace: str, pair: tuple[str, str]) -> ColumnElement[bool]:
