@@ -8,7 +8,7 @@ from tests.simulation.hosts import Host
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
-ACTIONS = ("kill", "kill", "kill", "kill", "wipe", "cut", "cut", "restart")
+ACTIONS = ("kill", "kill", "kill", "kill", "wipe", "cut", "cut", "restart", "freeze")
 
 
 class Chaos:
@@ -46,11 +46,21 @@ class Chaos:
             world.chance.choice(self._hosts).kill("SIGKILL")
         elif action == "restart":
             world.chance.choice(self._hosts).retire()
+        elif action == "freeze":
+            self._freeze()
         elif action == "wipe":
             world.tell("the queue loses everything")
             world.broker.wipe()
         else:
             self._cut_off()
+
+    def _freeze(self) -> None:
+        world = self._world
+        process = world.chance.choice(self._hosts).process
+        if process is not None and not process.dead:
+            seconds = world.chance.uniform(1.0, 60.0)
+            world.tell(f"{process.name} stands still for {seconds:.0f} s")
+            process.freeze(seconds)
 
     def _cut_off(self) -> None:
         world = self._world

@@ -36,6 +36,7 @@ class Process:
     ) -> None:
         self.name = name
         self.dead = False
+        self._frozen_until = 0.0
         self.cuts: list[Callable[[], None]] = []
         self._chance = chance
         self._deadliness = deadliness
@@ -73,16 +74,23 @@ class Process:
             loop.call_soon(task.cancel)
         self._on_death(self, why)
 
+    def freeze(self, seconds: float) -> None:
+        """Let nothing cross a port for a while, as with SIGSTOP; then go on as if nothing was."""
+        self._frozen_until = asyncio.get_running_loop().time() + seconds
+
     def risk(self, where: str) -> None:
         """Die here, perhaps."""
         if not self.dead and self._chance.random() < self._deadliness():
             self.kill(where)
 
     async def checkpoint(self, where: str) -> None:
-        """Die here, perhaps; a dead process never comes back from it."""
+        """Die here, perhaps, or stand still while frozen; the dead never come back from it."""
         self.risk(where)
+        loop = asyncio.get_running_loop()
+        while not self.dead and loop.time() < self._frozen_until:  # noqa: ASYNC110 (time passes)
+            await asyncio.sleep(self._frozen_until - loop.time())
         if self.dead:
-            await asyncio.get_running_loop().create_future()
+            await loop.create_future()
 
 
 def task_factory(

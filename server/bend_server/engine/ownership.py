@@ -151,7 +151,9 @@ class Ownership:
             )
             live.lease = lease
         else:
-            live.lease = lease = await self._store.renew_lease(lease, options.lease_ttl_us)
+            live.lease = lease = self._still(
+                await self._store.renew_lease(lease, options.lease_ttl_us)
+            )
         if not self._slot_open:
             await self.close_slot()  # what a tenure that broke off here may have left
             # On SQLite a lease owns every partition from the beginning.
@@ -165,7 +167,13 @@ class Ownership:
             await self._balance(lease)
             self.recovered.set()
             await self._rest()
-            live.lease = lease = await self._renew(lease)
+            live.lease = lease = self._still(await self._renew(lease))
+
+    def _still(self, lease: Lease) -> Lease:
+        """Return a renewed lease, unless it was given up while the renewal was on its way."""
+        if self._error is not None:
+            raise self._error
+        return lease
 
     async def _void_predecessors(self) -> None:
         """Void what an earlier engine of this replica left: it is dead, nobody need wait.

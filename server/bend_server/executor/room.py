@@ -253,9 +253,11 @@ class ExecutorRoom:
         for group in list(session.groups):
             known = self._groups.get(group.id)
             if known is None:
-                known = self._groups[group.id] = group
-            elif known is not group:
-                # Made by another stream since: that one counts.
+                # Not `group` itself: its last stream may have left while this one was welcomed,
+                # and then it is being closed.
+                known = Group(group.id, group.namespace, group.contract)
+                self._groups[group.id] = known
+            if known is not group:
                 session.groups = {
                     known if other is group else other: index
                     for other, index in session.groups.items()
