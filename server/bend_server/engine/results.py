@@ -30,13 +30,15 @@ STATUSES = (
     int(TaskStatus.TIMED_OUT),
     int(TaskStatus.CANCELLED),
 )
-_COMPLETED = STATUSES[1]
+_COMPLETED, _FAILED = STATUSES[1:3]
+NOT_JSON = Failure("INVALID_OUTPUT", "the executor reported an output that is not JSON")
 ID_MAX = (1 << 63) - 1
 RECOVERING_NAK_S = 0.5
 FOREIGN_NAK_S = 2.0
 ROWS_BEFORE_PAUSE = 256
 
 _new = tuple.__new__
+_loads = orjson.loads
 
 OwnerSlot = Callable[[int], Awaitable[int | None]]
 
@@ -54,6 +56,12 @@ def outcome_of(result: frames_pb2.QueuedResult) -> Outcome:
                 output, blob = None, result.blob.key
             else:
                 output = b"null"
+        else:
+            # Executors check it too; but an answer is spliced from outputs, so SQL holds JSON only.
+            try:
+                _loads(output)
+            except orjson.JSONDecodeError:
+                status, output, failure = _FAILED, None, NOT_JSON
     elif result.HasField("failure"):
         failure = _failure_of(result)
     worker = result.worker

@@ -61,6 +61,8 @@ def execution(
     if payloads:
         shown["input"] = embedded(summary.input)
         shown["output"] = embedded(summary.output)
+        if summary.blob is not None and summary.output is None:
+            shown["output_left_out"] = True
     shown["error"] = failure(summary.error)
     shown["started_at"] = rfc3339(summary.started_us)
     shown["finished_at"] = None if summary.finished_us is None else rfc3339(summary.finished_us)

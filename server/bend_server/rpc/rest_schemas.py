@@ -65,6 +65,10 @@ _EXECUTION: dict[str, Schema] = {
     "labels": LABELS,
     "input": ANY,
     "output": ANY,
+    "output_left_out": {
+        "type": "boolean",
+        "description": "The blob store has lost the output.",
+    },
     "error": ERROR_OR_NULL,
     "started_at": TIME,
     "finished_at": TIME_OR_NULL,
@@ -80,7 +84,7 @@ _TASK: dict[str, Schema] = {
     "error": ERROR_OR_NULL,
     "output_left_out": {
         "type": "boolean",
-        "description": "The answer was full; ListTaskRuns has the output.",
+        "description": "The answer was full (ListTaskRuns has the output), or the blob store has lost it.",
     },
     "waiting": TEXT,
 }

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import structlog
+
 from bend_server.core.errors import NotFound
 from bend_server.ports.blobs import Blobs
 from bend_server.ports.clock import Clock
@@ -12,6 +14,8 @@ from bend_server.rpc.chunk_tails import ChunkTails
 from bend_server.rpc.parameters import Schemas
 
 OUTPUT_BYTES_MAX = 48 * 1024 * 1024
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
@@ -43,7 +47,18 @@ class Rooms:
         """Return the row with its output read from the blob store when it lives there."""
         if summary.blob is None or summary.output is not None:
             return summary
-        return summary._replace(output=await self.blobs.get(summary.blob))
+        return summary._replace(output=await self.blob(summary.blob))
+
+    async def blob(self, key: str) -> bytes | None:
+        """Return a stored payload; None when the blob store has lost it.
+
+        A lost payload is left out of an answer: the rest of the execution can still be read.
+        """
+        try:
+            return await self.blobs.get(key)
+        except NotFound:
+            _log.error("blob_missing", key=key[:200])
+            return None
 
 
 def unknown_execution(public_id: str) -> NotFound:

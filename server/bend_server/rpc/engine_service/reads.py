@@ -69,7 +69,7 @@ async def page_with_outputs(
 async def _read(rooms: Rooms, view: views.TaskView) -> views.TaskView:
     if view.blob is None or view.output is not None:
         return view
-    return view._replace(output=await rooms.blobs.get(view.blob))
+    return view._replace(output=await rooms.blob(view.blob))
 
 
 async def task_messages(tasks: list[views.TaskView]) -> list[execution_pb2.TaskRun]:
