@@ -84,7 +84,7 @@ _TASK: dict[str, Schema] = {
     "error": ERROR_OR_NULL,
     "output_left_out": {
         "type": "boolean",
-        "description": "The answer was full (ListTaskRuns has the output), or the blob store has lost it.",
+        "description": "The answer was full (ListTaskRuns has it), or the blob is lost.",
     },
     "waiting": TEXT,
 }
