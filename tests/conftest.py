@@ -5,6 +5,7 @@ Tests that need the machine for themselves wait for their turn before their time
 
 import contextlib
 from collections.abc import Generator
+from pathlib import Path
 
 import pytest
 
@@ -50,6 +51,11 @@ def needs_machine(item: pytest.Item) -> bool:
     return any(item.get_closest_marker(mark) for mark in ("kill", "heavy"))
 
 
+def folder_of(item: pytest.Item) -> Path:
+    """Return where a test lies."""
+    return item.path.parent
+
+
 _turn = contextlib.ExitStack()
 
 
@@ -57,11 +63,15 @@ _turn = contextlib.ExitStack()
 def pytest_runtest_protocol(
     item: pytest.Item, nextitem: pytest.Item | None
 ) -> Generator[None, object, object]:
-    """Take the lock outside of the test's timeout; a module keeps it until its fixtures end."""
+    """Take the lock outside of the test's timeout; a folder keeps it, its mesh may be shared."""
     if needs_machine(item):
         _turn.enter_context(heavy())
     try:
         return (yield)
     finally:
-        if nextitem is None or nextitem.path != item.path or not needs_machine(nextitem):
+        if (
+            nextitem is None
+            or not needs_machine(nextitem)
+            or folder_of(nextitem) != folder_of(item)
+        ):
             _turn.close()

@@ -112,7 +112,7 @@ def test_tasks_through_real_parts(nats: NatsServer, authority: TestAuthority) ->
             async def acked() -> bool:
                 return [s async for s in house.queue.scan(TASKS, "tasks.*")] == []
 
-            await eventually(acked, 10)
+            await eventually(acked)
 
     scenario()
 

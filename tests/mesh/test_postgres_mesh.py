@@ -18,7 +18,7 @@ from tests.kit.programs import wait_until
 
 pytestmark = [pytest.mark.kill, pytest.mark.postgres, pytest.mark.timeout(600)]
 PROCESSES = ["nats", "envoy", "engine", "registry", "executor", "components"]
-BACK_S = 60.0
+BACK_S = 150.0
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def code(mesh: Mesh, process: str, stem: str, method: str, request: Any) -> grpc
     with grpc.secure_channel(mesh.address(process), credentials) as channel:
         call = channel.unary_unary(method, request_serializer=type(request).SerializeToString)
         try:
-            call(request, timeout=10)
+            call(request, timeout=30)
         except grpc.RpcError as error:
             found: grpc.StatusCode = error.code()
             return found

@@ -106,18 +106,18 @@ class EngineRoom:
 
     async def create(self, document: bytes = CHAIN, kind: str = "application/yaml"):
         request = pb.CreateWorkflowRequest(document=HttpBody(content_type=kind, data=document))
-        return await self.stub.CreateWorkflow(request, metadata=USER, timeout=10)
+        return await self.stub.CreateWorkflow(request, metadata=USER, timeout=30)
 
     async def update(self, name: str, document: bytes):
         body = HttpBody(content_type="application/yaml", data=document)
         request = pb.UpdateWorkflowRequest(name=name, document=body)
-        return await self.stub.UpdateWorkflow(request, metadata=USER, timeout=10)
+        return await self.stub.UpdateWorkflow(request, metadata=USER, timeout=30)
 
     async def start(self, workflow: str = "chain", **fields: object) -> pb.StartExecutionResponse:
         fields.setdefault("parameters", b'{"text":"hi"}')
         start = pb.StartRequest(workflow=workflow, **fields)
         return await self.stub.StartExecution(
-            pb.StartExecutionRequest(start=start), metadata=USER, timeout=10
+            pb.StartExecutionRequest(start=start), metadata=USER, timeout=30
         )
 
     async def started(self, **fields: object) -> tuple[str, int]:
@@ -129,7 +129,7 @@ class EngineRoom:
 
     async def rest(self, method: str, request: object, *more: tuple[str, str]) -> dict:
         """Call as the transcoder does; return the JSON of the body."""
-        answer = await getattr(self.stub, method)(request, metadata=(*REST, *more), timeout=20)
+        answer = await getattr(self.stub, method)(request, metadata=(*REST, *more), timeout=30)
         assert answer.body.content_type == "application/json"
         return orjson.loads(answer.body.data)
 

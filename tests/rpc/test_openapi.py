@@ -110,7 +110,7 @@ async def test_real_answers_fit_their_schemas(authority: TestAuthority) -> None:
             closed("rest.TaskRun", entry)
         closed("rest.Workflow", await it.rest("GetWorkflow", pb.GetWorkflowRequest(name="chain")))
         call = it.stub.WatchExecution(
-            pb.WatchExecutionRequest(execution_id=public), metadata=REST, timeout=10
+            pb.WatchExecutionRequest(execution_id=public), metadata=REST, timeout=30
         )
         first = await call.read()
         call.cancel()

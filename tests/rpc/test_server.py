@@ -76,7 +76,7 @@ async def test_a_stop_lets_running_calls_end(authority: TestAuthority) -> None:
         channel(authority, server.port, "bench") as target,
     ):
         stub = engine_grpc.EngineServiceStub(target)
-        call = stub.ListWorkflows(engine_service_pb2.ListWorkflowsRequest(), timeout=20)
+        call = stub.ListWorkflows(engine_service_pb2.ListWorkflowsRequest(), timeout=30)
         await slow.entered.wait()
         stopping = asyncio.create_task(server.stop(10))
         slow.go.set()

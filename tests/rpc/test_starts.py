@@ -325,7 +325,7 @@ async def test_run_answers_after_its_waiting_time(authority: TestAuthority) -> N
 async def test_a_caller_that_goes_away_cancels_nothing(authority: TestAuthority) -> None:
     async with engine_room(authority) as it:
         request = pb.RunWorkflowRequest(start=pb.StartRequest(workflow="chain"))
-        call = it.stub.RunWorkflow(request, metadata=USER, timeout=20)
+        call = it.stub.RunWorkflow(request, metadata=USER, timeout=30)
 
         async def begun() -> bool:
             return len(await all_ids(it)) == 1

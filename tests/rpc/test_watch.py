@@ -231,7 +231,7 @@ async def test_a_pause_is_seen(authority: TestAuthority) -> None:
 
 async def raw(it: EngineRoom, public: str, *metadata: tuple[str, str]) -> tuple[bytes, str]:
     request = pb.WatchExecutionRequest(execution_id=public)
-    call = it.stub.WatchExecution(request, metadata=(*REST, *metadata), timeout=20)
+    call = it.stub.WatchExecution(request, metadata=(*REST, *metadata), timeout=30)
     parts = [answer.body async for answer in call]
     return b"".join(part.data for part in parts), parts[0].content_type
 
@@ -307,7 +307,7 @@ async def test_completions_of_many_come_in_one_stream(authority: TestAuthority) 
         finished: dict[str, execution_pb2.Execution] = {}
 
         async def read() -> None:
-            call = it.stub.WatchExecutions(request, metadata=USER, timeout=20)
+            call = it.stub.WatchExecutions(request, metadata=USER, timeout=30)
             async for answer in call:
                 for execution in answer.executions:
                     assert execution.execution_id not in finished
@@ -336,5 +336,5 @@ async def test_completions_of_many_come_in_one_stream(authority: TestAuthority) 
 
 
 async def reading_all(it: EngineRoom, request: pb.WatchExecutionsRequest) -> None:
-    async for _ in it.stub.WatchExecutions(request, metadata=USER, timeout=10):
+    async for _ in it.stub.WatchExecutions(request, metadata=USER, timeout=30):
         pass

@@ -151,7 +151,7 @@ async def validated(it: EngineRoom, document: bytes):
     request = pb.ValidateWorkflowRequest(
         document=HttpBody(content_type="application/yaml", data=document)
     )
-    answer = await it.stub.ValidateWorkflow(request, metadata=USER, timeout=10)
+    answer = await it.stub.ValidateWorkflow(request, metadata=USER, timeout=30)
     return answer.valid, list(answer.findings)
 
 

@@ -199,7 +199,7 @@ def test_a_cancelled_coroutine_stops_and_a_plain_function_is_told() -> None:
     @component("t.spins")
     def spins(context: Context) -> str:
         began.release()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + WAIT_S
         while not context.cancelled and time.monotonic() < deadline:
             time.sleep(0.005)
         seen.append(context.cancelled)
@@ -224,7 +224,7 @@ def test_a_blocked_loop_keeps_its_heartbeats() -> None:
 
     @component("t.blocks")
     async def blocks() -> str:
-        released.wait(10)  # the point of the test
+        released.wait(WAIT_S)  # the point of the test
         return "awake"
 
     with FakeExecutor() as fake:

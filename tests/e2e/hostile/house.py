@@ -21,7 +21,7 @@ from bend_server.local.nats import inbox_prefix
 from tests.kit.loops import eventually
 from tests.kit.workers import RunningWorker
 
-END_S = 60.0
+END_S = 150.0
 LENGTH = 4
 ENDED = {"COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT"}
 
@@ -103,18 +103,18 @@ class House:
             if told is not None:
                 told.append(str(error).lower())
 
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             link = await nats.connect(
                 f"tls://{self.mesh.address('nats')}",
                 tls=context,
                 inbox_prefix=inbox_prefix(stem or "nobody").encode(),
                 allow_reconnect=False,
-                connect_timeout=5,
+                connect_timeout=30,
                 error_cb=keep,
             )
             try:
                 # Under TLS 1.3 a refusal may come only with the first answer.
-                await link.flush(5)
+                await link.flush(30)
             except BaseException:
                 await link.close()
                 raise

@@ -25,7 +25,7 @@ from bend_server.certificates import Authority
 from tests.e2e.hostile.house import House, complaint
 from tests.kit.loops import in_loop
 
-pytestmark = [pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(600)]
 
 ENGINE = "spiffe://bend.local/engine"
 REFUSED = {grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED}
@@ -36,7 +36,7 @@ def call_engine(channel: grpc.Channel, metadata: Metadata | None = None) -> Any:
     """Ask for the workflows."""
     request = engine_service_pb2.ListWorkflowsRequest()
     stub = engine_service_pb2_grpc.EngineServiceStub(channel)
-    return stub.ListWorkflows(request, metadata=metadata, timeout=10)
+    return stub.ListWorkflows(request, metadata=metadata, timeout=30)
 
 
 def call_registry(channel: grpc.Channel, metadata: Metadata | None = None) -> Any:
@@ -45,7 +45,7 @@ def call_registry(channel: grpc.Channel, metadata: Metadata | None = None) -> An
     request.contract.name, request.contract.version = "hostile.forged", "1.0.0"
     request.contract.input_schema = request.contract.output_schema = b"{}"
     stub = registry_service_pb2_grpc.RegistryServiceStub(channel)
-    return stub.RegisterComponent(request, metadata=metadata, timeout=10)
+    return stub.RegisterComponent(request, metadata=metadata, timeout=30)
 
 
 def call_executor(channel: grpc.Channel, metadata: Metadata | None = None) -> Any:
@@ -56,7 +56,7 @@ def call_executor(channel: grpc.Channel, metadata: Metadata | None = None) -> An
     contract = hello.hello.components.add(name="hostile.forged", version="1.0.0")
     contract.input_schema = contract.output_schema = b"{}"
     stub = executor_service_pb2_grpc.ExecutorServiceStub(channel)
-    return list(stub.Connect(iter([hello]), metadata=metadata, timeout=10))
+    return list(stub.Connect(iter([hello]), metadata=metadata, timeout=30))
 
 
 CALLS = {"engine": call_engine, "registry": call_registry, "executor": call_executor}
@@ -220,6 +220,6 @@ async def test_an_executor_may_not_speak_as_the_engine(house: House, subject: st
 
         async def speak() -> None:
             await link.publish(subject, b"x")
-            await link.flush(5)
+            await link.flush(30)
 
         assert "permissions violation" in await complaint(told, speak)
