@@ -92,6 +92,18 @@ def test_head_is_the_newest_migration() -> None:
     assert head_revision() == HEAD
 
 
+@pytest.mark.postgres
+@in_loop
+async def test_servers_that_start_together_migrate_once(postgres_server: PostgresServer) -> None:
+    url = await asyncio.to_thread(postgres_server.fresh_database)
+    async with asyncio.TaskGroup() as group:
+        opening = [group.create_task(open_store(url, ManualClock())) for _ in range(4)]
+    for task in opening:
+        stores = task.result()
+        assert len(await stores.engine.partitions()) == PARTITIONS
+        await stores.close()
+
+
 @in_loop
 async def test_all_partitions_are_seeded(tmp_path: Path) -> None:
     async with Backend("sqlite", tmp_path).open() as stores:

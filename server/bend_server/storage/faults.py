@@ -22,8 +22,15 @@ class SchemaTooNew(OpenError):
     """A newer release has migrated this database."""
 
 
-# SQLSTATE classes in which the database refused the data: data, integrity, syntax, limits.
-_REFUSED = ("21", "22", "23", "42", "54")
+# SQLSTATE classes in which the database refused the data: cardinality, data, integrity, limits. A
+# missing table or privilege (42) is no fault of a row: no execution may be blamed for it.
+_REFUSED = ("21", "22", "23", "54")
+_REFUSED_BY_DRIVER = (
+    sqlite3.IntegrityError,
+    sqlite3.DataError,
+    sqlite3.ProgrammingError,
+    sqlite3.InterfaceError,
+)
 
 
 def refused(error: BaseException) -> DomainError:
@@ -53,10 +60,12 @@ def judged(error: Exception) -> DomainError:
 def _about_data(error: Exception, origin: BaseException) -> bool:
     """Tell whether a driver found fault with a value rather than with the connection."""
     if isinstance(error, exc.DBAPIError):
-        kinds = (exc.IntegrityError, exc.DataError, exc.ProgrammingError)
-        return isinstance(error, kinds) or isinstance(origin, sqlite3.InterfaceError)
+        if isinstance(origin, sqlite3.Error):
+            return isinstance(origin, _REFUSED_BY_DRIVER)
+        return isinstance(error, exc.IntegrityError | exc.DataError)
     if isinstance(error, sqlite3.Error):
-        return not isinstance(error, sqlite3.OperationalError)
+        # A damaged file is a plain DatabaseError, a full disk an OperationalError.
+        return isinstance(error, _REFUSED_BY_DRIVER)
     return isinstance(error, exc.StatementError | OverflowError | ValueError | TypeError)
 
 
