@@ -34,12 +34,14 @@ async def at_rest(mesh: Mesh, report: Report, sizes: Sizes) -> None:
 
 async def waiting(mesh: Mesh, report: Report, sizes: Sizes) -> None:
     """Hold many executions whose component nobody serves; then restart the mesh with them."""
-    mesh.stop_worker()
     job = workflows.chain(5)
+    mesh.start_worker()
+    async with channel(mesh.address(mesh.engine), mesh.home / "certs", "bench") as opened:
+        await Load(opened).deploy(job)
+    mesh.stop_worker()
     engine = {mesh.engine: mesh.pids()[mesh.engine]}
     async with channel(mesh.address(mesh.engine), mesh.home / "certs", "bench") as opened:
         load = Load(opened)
-        await load.deploy(job)
         before = sum(processes.memory_mb(engine).values())
         await load.start(job, range(sizes.waiting))
         after = sum(processes.memory_mb(engine).values())
