@@ -154,11 +154,12 @@ class Ownership:
             live.lease = lease = self._still(
                 await self._store.renew_lease(lease, options.lease_ttl_us)
             )
+        # On SQLite a lease owns every partition from the beginning; elsewhere an earlier tenure may
+        # have broken off after it took some.
+        rows = await self._store.partitions()
+        live.claim([row.partition for row in rows if row.lease == self._still(lease).id])
         if not self._slot_open:
             await self.close_slot()  # what a tenure that broke off here may have left
-            # On SQLite a lease owns every partition from the beginning.
-            rows = await self._store.partitions()
-            live.claim([row.partition for row in rows if row.lease == lease.id])
             await self.open_slot(lease.slot)
             self._slot_open = True
         if live.claimed:
@@ -225,6 +226,7 @@ class Ownership:
                 await self._give(lease, live.order[-surplus:])
         elif surplus < 0:
             taken = await self._store.claim_partitions(lease, -surplus)
+            self._still(lease)
             if taken:
                 live.claim(taken)
                 await self._use(taken)
