@@ -53,7 +53,7 @@ async def nothing_was_written(stores: Stores, old: StartRow = OLD) -> None:
 
 @each_part
 @in_loop
-async def test_a_stale_epoch_writes_no_row(backend: Backend, part: str) -> None:
+async def test_invariant_3_a_stale_epoch_writes_no_row(backend: Backend, part: str) -> None:
     async with backend.ready() as (stores, lease):
         await write(stores, lease, Batch(starts=[OLD]))
         with pytest.raises(LeaseLost):

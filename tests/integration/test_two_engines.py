@@ -14,7 +14,7 @@ import pytest
 
 from bend.v1 import engine_service_pb2 as engine
 from tests.e2e import scenario
-from tests.e2e.test_kills import ACTIONS, all_up
+from tests.e2e.test_kills import kill_worker, killer, wipe_queue
 from tests.integration.replicas import (
     PASSING,
     Door,
@@ -34,6 +34,17 @@ SPLIT_S = 60.0
 # The lease's life, a renewal's period, and a slow machine.
 TAKEOVER_S = 40.0
 END_S = 120.0
+PROCESSES = ("engine", "registry", "executor", "nats", "envoy", "components")
+ACTIONS = {
+    "engine": killer("engine"),
+    "registry": killer("registry"),
+    "executor": killer("executor"),
+    "worker": kill_worker,
+    "nats": killer("nats"),
+    "nats_wiped": wipe_queue,
+    "envoy": killer("envoy"),
+    "all": killer(*PROCESSES),
+}
 
 
 def load(replicas: Replicas) -> list[threading.Thread]:
@@ -214,7 +225,8 @@ def test_a_killed_process_of_the_mesh_loses_and_doubles_nothing(
     chance = scenario.seeded(f"{victim} on PostgreSQL")
     with working(two) as worker:
         deploy(two)
-        pids = all_up(two.mesh)
+        wait_until(lambda: set(PROCESSES) <= set(two.mesh.pids()), "all processes run", END_S)
+        pids = two.mesh.pids()
         threads = load(two)
         busy(two, chance)
         ACTIONS[victim](two.mesh, worker, pids)
