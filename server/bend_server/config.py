@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from bend.errors import ConfigurationError
 from bend.settings import check_environment
@@ -205,4 +205,5 @@ def masked_url(text: str) -> str:
     if "@" in place:
         user, _, host = place.rpartition("@")
         place = f"{user.partition(':')[0]}:{MASK}@{host}"
-    return urlunsplit((parts.scheme, place, parts.path, MASK if parts.query else "", ""))
+    # Put together by hand: urlunsplit loses slashes of sqlite:////absolute/path.
+    return f"{parts.scheme}://{place}{parts.path}{'?' + MASK if parts.query else ''}"

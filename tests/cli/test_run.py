@@ -96,6 +96,42 @@ def test_input_comes_from_stdin_and_p_wins(engine: FakeEngine, bend: CommandLine
     assert orjson.loads(parameters) == {"a": 2, "b": [1]}
 
 
+def test_parameters_keep_their_digits(engine: FakeEngine, bend: CommandLine) -> None:
+    script(engine, execution(output=b"1"))
+    given = '{"big": 12345678901234567890123}'
+    assert bend("run", "flow", "--input", "-", "-p", f"more={given}", stdin=given).code == 0
+    assert engine.requests["StartExecution"][0].start.parameters == (
+        b'{"big":12345678901234567890123,"more":{"big":12345678901234567890123}}'
+    )
+
+
+@pytest.mark.parametrize(
+    ("stdin", "told"),
+    [
+        ('{"a": 1,\n "b": }', "standard input:2:7: not JSON"),
+        ('{"a": 1, "a": 2}', "key 'a' stands there twice"),
+        ("a: 1\nb: 2\na: 3\n", "standard input:3:1: not YAML: key 'a' stands here twice"),
+        ("a: [1\n", "standard input:2:1: not YAML"),
+        ('{"a": NaN}', "NaN is no JSON number"),
+        ("[1]", "must be an object"),
+        ("[" * 100_000, "standard input"),
+    ],
+)
+def test_wrong_input_is_told_with_its_place(
+    engine: FakeEngine, bend: CommandLine, stdin: str, told: str
+) -> None:
+    done = bend("run", "flow", "--input", "-", stdin=stdin)
+    assert done.code == 2
+    assert told in done.err
+    assert "Traceback" not in done.err
+    assert not engine.requests["StartExecution"]
+
+
+def test_a_folder_is_no_workflow(bend: CommandLine, tmp_path: Path) -> None:
+    done = bend("run", str(tmp_path))
+    assert (done.code, f"{tmp_path}: is a folder" in done.err) == (2, True)
+
+
 def test_json_is_the_documented_shape(engine: FakeEngine, bend: CommandLine) -> None:
     script(engine, execution(output=b'{"total":1}'))
     done = bend("run", "flow", "--json")

@@ -7,7 +7,7 @@ import pytest
 
 from bend.errors import ConfigurationError
 from bend.settings import VARIABLES
-from bend_server.config import FIELDS, load
+from bend_server.config import FIELDS, load, masked_url
 
 
 def test_server_and_sdk_know_the_same_names() -> None:
@@ -64,3 +64,16 @@ def test_nothing_secret_is_printed() -> None:
     assert "hunter2" not in str(shown)
     assert shown["database_url"] == "postgresql+asyncpg://bend:***@db:5432/bend?***"
     assert shown["token"] == "***"
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("sqlite:////home/ada/.bend/bend.db", "sqlite:////home/ada/.bend/bend.db"),
+        ("postgresql+asyncpg://u:p@h:5432/d", "postgresql+asyncpg://u:***@h:5432/d"),
+        ("postgresql://h/d?password=p", "postgresql://h/d?***"),
+        ("no url", "no url"),
+    ],
+)
+def test_a_url_is_shown_whole_but_for_its_secrets(url: str, shown: str) -> None:
+    assert masked_url(url) == shown

@@ -14,9 +14,9 @@ from types import TracebackType
 from typing import Any, Self
 from uuid import uuid4
 
-import orjson
 from google.protobuf.duration_pb2 import Duration
 
+from bend import payloads
 from bend.catalog import Catalog
 from bend.channel import RETRY_S, Channel
 from bend.errors import InvalidRequest, Unreachable
@@ -395,7 +395,7 @@ def start_request(
     labels: Mapping[str, str] | None,
 ) -> pb.StartRequest:
     """Make a start request; a request id of its own makes it safe to repeat."""
-    body = parameters if isinstance(parameters, bytes) else orjson.dumps(parameters or {})
+    body = parameters if isinstance(parameters, bytes) else payloads.dumps(parameters or {})
     return pb.StartRequest(
         workflow=workflow,
         revision=revision,

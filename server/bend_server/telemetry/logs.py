@@ -53,9 +53,15 @@ def configure(process: str, level: str = "info", stream: TextIO | None = None) -
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, render],
         )
     )
+    # asyncio says this of every TLS connection that its peer closes; nothing follows from it.
+    logging.getLogger("asyncio").addFilter(_means_something)
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(max(least, logging.WARNING))
+
+
+def _means_something(record: logging.LogRecord) -> bool:
+    return "eof_received() has no effect" not in str(record.msg)
 
 
 def _dumps(value: Any, **_options: Any) -> str:

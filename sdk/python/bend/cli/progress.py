@@ -275,6 +275,7 @@ class PlainProgress:
     def __init__(self) -> None:
         self.board = Board()
         self._told: dict[str, float] = {}
+        self._status = ""
 
     def __enter__(self) -> Self:
         return self
@@ -296,7 +297,10 @@ class PlainProgress:
         """Print a line when something changed."""
         line = self.board.apply(event)
         if event.type == "execution":
-            self._say(event.time, self.board.execution, event.status.lower())
+            # An execution that begins to fail says RUNNING once more: nothing new to people.
+            if event.status != self._status:
+                self._status = event.status
+                self._say(event.time, self.board.execution, event.status.lower())
         elif line is None:
             return
         elif event.type == "task":

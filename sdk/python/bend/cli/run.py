@@ -54,7 +54,8 @@ def run(mesh: dict[str, Any], **options: Any) -> None:
     if options["revision"] and is_file(options["target"]):
         raise click.UsageError("--revision is for stored workflows, not for a FILE")
     if is_file(options["target"]) and not Path(options["target"]).is_file():
-        raise click.UsageError(f"{options['target']}: no such file")
+        kind = "is a folder" if Path(options["target"]).is_dir() else "no such file"
+        raise click.UsageError(f"{options['target']}: {kind}")
     # The schema of a file is read here; a broken file is judged by the server, with places.
     options["schema"] = file_schema(options["target"]) if options["pairs"] else None
     code = with_client(mesh, lambda client: run_one(client, **options), retry_s=RETRY_S_WATCH / 6)
