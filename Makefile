@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DIR ?=
+MINUTES ?= 10
 
 .PHONY: demo test check generate bench soak clean venv format
 
@@ -40,7 +41,7 @@ bench: $(STAMP)
 	$(BIN)/bend bench
 
 soak: $(STAMP)
-	$(BIN)/python -m tests.soak
+	$(BIN)/python -m tests.soak --minutes $(MINUTES)
 
 clean:
 	rm -rf $(VENV) .bend build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
