@@ -34,15 +34,10 @@ def _insert(table: str, columns: Sequence[str]) -> str:
     return f"INSERT INTO {table} ({names}) VALUES ({', '.join('?' * len(columns))})"
 
 
-def _starts() -> str:
-    numbers = {name: f"?{place}" for place, name in enumerate(START_COLUMNS, 1)}
-    columns = (*START_COLUMNS, "first_run", "first_status")
-    values = (*numbers.values(), numbers["run"], numbers["status"])
-    names = ", ".join(f'"{name}"' for name in columns)
-    return f"INSERT INTO execution ({names}) VALUES ({', '.join(values)}) ON CONFLICT DO NOTHING"
-
-
-_START = _starts()
+# Parameters have no numbers: newer releases of Python take those for names.
+_START = (
+    _insert("execution", (*START_COLUMNS, "first_run", "first_status")) + " ON CONFLICT DO NOTHING"
+)
 _RESULT = _insert("task_result", RESULT_COLUMNS)
 _EVENT = _insert("execution_event", EVENT_COLUMNS)
 _REQUEST = _insert(
@@ -50,17 +45,16 @@ _REQUEST = _insert(
 ).replace("INSERT", "INSERT OR REPLACE", 1)
 _LABEL = _insert("label", ("namespace", "key", "value", "execution"))
 _FINISH = (
-    "UPDATE execution SET run = ?2, finish_seq = ?3, status = ?4, output = ?5, blob = ?6, "
-    "error = ?7, finished_us = ?8, parked = 0, wake_at_us = NULL, pause_reason = NULL "
-    f"WHERE id = ?1 AND status < {TERMINAL_FROM}"
+    "UPDATE execution SET run = ?, finish_seq = ?, status = ?, output = ?, blob = ?, "
+    "error = ?, finished_us = ?, parked = 0, wake_at_us = NULL, pause_reason = NULL "
+    f"WHERE id = ? AND status < {TERMINAL_FROM}"
 )
 _CHANGE = (
-    "UPDATE execution SET status = ?2, pause_reason = ?3 "
-    f"WHERE id = ?1 AND status < {TERMINAL_FROM}"
+    f"UPDATE execution SET status = ?, pause_reason = ? WHERE id = ? AND status < {TERMINAL_FROM}"
 )
 _PARK = (
-    "UPDATE execution SET parked = ?2 IS NULL OR ?2 <> 0, wake_at_us = nullif(?2, 0) "
-    f"WHERE id = ?1 AND status < {TERMINAL_FROM}"
+    "UPDATE execution SET wake_at_us = nullif(?, 0), parked = coalesce(?, 1) <> 0 "
+    f"WHERE id = ? AND status < {TERMINAL_FROM}"
 )
 _OWNED = (
     'SELECT p."partition" FROM engine_lease l LEFT JOIN "partition" p ON p.lease = l.id '
@@ -69,13 +63,13 @@ _OWNED = (
 _WORKFLOW = "SELECT revision, archived FROM workflow WHERE namespace = ? AND name = ?"
 _REQUESTS = (
     "SELECT request_id, expires_us FROM request "
-    "WHERE namespace = ?1 AND request_id IN (SELECT value FROM json_each(?2))"
+    "WHERE namespace = ? AND request_id IN (SELECT value FROM json_each(?))"
 )
 _NAMES = (
     "SELECT public_id FROM execution "
-    "WHERE namespace = ?1 AND public_id IN (SELECT value FROM json_each(?2)) "
+    "WHERE namespace = ? AND public_id IN (SELECT value FROM json_each(?)) "
     "UNION ALL SELECT public_id FROM tombstone "
-    "WHERE namespace = ?1 AND public_id IN (SELECT value FROM json_each(?2))"
+    "WHERE namespace = ? AND public_id IN (SELECT value FROM json_each(?))"
 )
 
 
@@ -128,7 +122,11 @@ def commit(
         connection.executemany(_RESULT, signed_run_ids(results))
     if events:
         connection.executemany(_EVENT, events)
-    for statement, rows in ((_CHANGE, changes), (_PARK, parks), (_FINISH, finishes)):
+    for statement, rows in (
+        (_CHANGE, [(*row[1:], row.execution) for row in changes]),
+        (_PARK, [(row.wake_at_us, row.wake_at_us, row.execution) for row in parks]),
+        (_FINISH, [(*row[1:], row.execution) for row in finishes]),
+    ):
         if rows:
             changed = connection.executemany(statement, rows)
             if changed.rowcount != len(rows):
@@ -157,8 +155,8 @@ def _start(
         connection, _without_known_requests(connection, _allowed(connection, batch))
     )
     if one_by_one:
-        allowed = [row for row in allowed if connection.execute(_START, row).rowcount == 1]
-    elif allowed and connection.executemany(_START, allowed).rowcount != len(allowed):
+        allowed = [row for row in allowed if connection.execute(_START, _first(row)).rowcount == 1]
+    elif allowed and connection.executemany(_START, map(_first, allowed)).rowcount != len(allowed):
         raise _IdTaken
     requests = [
         (
@@ -184,6 +182,11 @@ def _start(
         connection.executemany(_LABEL, pairs)
     kept = {row.id for row in allowed}
     return allowed, {row.id for row in batch.starts if row.id not in kept}
+
+
+def _first(row: StartRow) -> tuple[object, ...]:
+    """Return the values of a start; its run and status are the first ones too."""
+    return (*row, row.run, row.status)
 
 
 def _allowed(connection: sqlite3.Connection, batch: Batch) -> list[StartRow]:
@@ -234,7 +237,7 @@ def _without_taken_names(connection: sqlite3.Connection, starts: list[StartRow])
     taken = {
         (namespace, str(name))
         for namespace, names in _by_namespace(chosen)
-        for (name,) in connection.execute(_NAMES, (namespace, names))
+        for (name,) in connection.execute(_NAMES, (namespace, names) * 2)
     }
     return [row for row in starts if (row.namespace, row.public_id) not in taken]
 
