@@ -26,7 +26,7 @@ from tests.kit.programs import free_port
 from tests.kit.waiting import wait_until
 
 CALL_S = 10.0
-PERSIST_S = 120.0
+PERSIST_S = 240.0
 # What a dead or stopped engine and a dead database explain, and nothing else.
 PASSING = (
     grpc.StatusCode.UNAVAILABLE,

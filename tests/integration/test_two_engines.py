@@ -30,10 +30,10 @@ from tests.kit.waiting import wait_until
 pytestmark = [pytest.mark.kill, pytest.mark.postgres, pytest.mark.timeout(600)]
 
 EXECUTIONS = 3_000
-SPLIT_S = 60.0
-# The lease's life, a renewal's period, and a slow machine.
-TAKEOVER_S = 40.0
-END_S = 120.0
+# A machine that others use too is slow; nothing is proven by how fast these end.
+SPLIT_S = 150.0
+TAKEOVER_S = 150.0
+END_S = 240.0
 PROCESSES = ("engine", "registry", "executor", "nats", "envoy", "components")
 ACTIONS = {
     "engine": killer("engine"),
