@@ -38,6 +38,9 @@ class Chaos:
             await asyncio.sleep(wait_s)
             self._strike(world.chance.choice(self._actions))
         world.climate.calm = True
+        for host in self._hosts:
+            if host.process is not None:
+                host.process.freeze(0.0)
         world.tell("all is well again")
 
     def _strike(self, action: str) -> None:

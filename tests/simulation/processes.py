@@ -88,7 +88,7 @@ class Process:
         self.risk(where)
         loop = asyncio.get_running_loop()
         while not self.dead and loop.time() < self._frozen_until:  # noqa: ASYNC110 (time passes)
-            await asyncio.sleep(self._frozen_until - loop.time())
+            await asyncio.sleep(min(1.0, self._frozen_until - loop.time()))
         if self.dead:
             await loop.create_future()
 
