@@ -1,9 +1,9 @@
 """The load that the kill tests run: chains whose every step is in the component's journal."""
 
+import contextlib
 import os
 import random
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -17,6 +17,7 @@ import orjson
 from bend.v1 import engine_service_pb2 as engine
 from bend.v1 import engine_service_pb2_grpc
 from bend_server.bench.mesh import Mesh
+from tests.e2e.ledger import Away, Ledger
 from tests.kit import journal
 
 LENGTH = 5
@@ -158,8 +159,8 @@ class Verdict(NamedTuple):
 class Progress:
     """Follows a run in SQL, and remembers the longest time in which no row was written."""
 
-    def __init__(self, database: Path) -> None:
-        self._database = database
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
         self._since = time.monotonic()
         self._deadline = self._since + END_S_MAX
         self.rows = 0
@@ -168,11 +169,12 @@ class Progress:
 
     def look(self) -> None:
         """Read once. Fails the test when the run takes too long."""
-        query = (
-            "SELECT (SELECT count(*) FROM task_result), count(*) FROM execution WHERE status != ?"
-        )
-        with sqlite3.connect(f"file:{self._database}?mode=ro", uri=True) as connection:
-            rows, self.unfinished = connection.execute(query, (COMPLETED_EXECUTION,)).fetchone()
+        rows = self.rows
+        with contextlib.suppress(Away):
+            ((rows, self.unfinished),) = self._ledger.rows(
+                "SELECT (SELECT count(*) FROM task_result), count(*) FROM execution "
+                f"WHERE status <> {COMPLETED_EXECUTION}"
+            )
         now = time.monotonic()
         if rows != self.rows:
             if self.rows:
@@ -182,40 +184,39 @@ class Progress:
         time.sleep(0.02)
 
 
-def unfinished(database: Path) -> int:
-    """Return how many executions SQL has as not completed."""
-    progress = Progress(database)
-    progress.look()
-    return progress.unfinished
+def judge(ledger: Ledger, ids: dict[str, int], journal_file: Path) -> Verdict:
+    """Compare SQL's rows with the journal and with the only right outputs.
 
-
-def judge(database: Path, ids: dict[str, int], journal_file: Path) -> Verdict:
-    """Compare SQL's rows with the journal and with the only right outputs."""
+    Args:
+        ledger: reads the database.
+        ids: value by public id of every execution that was accepted.
+        journal_file: what the component did.
+    """
     done = journal.read(journal_file)
-    with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
-        executions = connection.execute(
-            "SELECT id, public_id, status, output FROM execution"
-        ).fetchall()
-        results = connection.execute(
-            "SELECT execution, task, output FROM task_result WHERE status = ?", (COMPLETED_TASK,)
-        ).fetchall()
+    executions = ledger.rows("SELECT id, public_id, status, output FROM execution")
+    results = ledger.rows(
+        f"SELECT execution, task FROM task_result WHERE status = {COMPLETED_TASK}"
+    )
     by_id = {row[0]: row[1] for row in executions}
+    statuses = [status for _, _, status, _ in executions]
     wrong = sum(
-        1
-        for _, public, status, output in executions
-        if status != COMPLETED_EXECUTION
+        status != COMPLETED_EXECUTION
         or orjson.loads(output) != {f"s{LENGTH}": {"value": ids[public] + LENGTH}}
+        for _, public, status, output in executions
     )
-    rows = Counter((by_id[execution], task) for execution, task, _ in results)
-    doubled = sum(count - 1 for count in rows.values())
-    lost = sum(
-        1
+    rows = Counter((by_id[execution], task) for execution, task in results)
+    unseen = sum(
+        not done[journal.Entry(execution, f"s{task + 1}", ids[execution] + task)]
         for execution, task in rows
-        if not done[journal.Entry(execution, f"s{task + 1}", ids[execution] + task)]
     )
-    missing = len(ids) * LENGTH - len(rows) + len(set(ids) - set(by_id.values()))
-    redone = sum(done.values()) - len(done)
-    return Verdict(unfinished(database), wrong, lost + missing, doubled, redone)
+    missing = len(ids) * LENGTH - len(rows) + len(set(ids) ^ set(by_id.values()))
+    return Verdict(
+        unfinished=len(statuses) - statuses.count(COMPLETED_EXECUTION),
+        wrong=wrong,
+        lost=unseen + missing,
+        doubled=sum(count - 1 for count in rows.values()),
+        redone=sum(done.values()) - len(done),
+    )
 
 
 def seeded(name: str) -> random.Random:

@@ -3,11 +3,8 @@
 What would break in production if these fail: the promise of the product.
 """
 
-import os
-import signal
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,81 +12,65 @@ import pytest
 from bend_server.bench.lock import heavy
 from bend_server.bench.mesh import Mesh
 from tests.e2e import scenario
+from tests.e2e.ledger import PostgresLedger, SqliteLedger
+from tests.e2e.site import ACTIONS, POSTGRESQL, SQLITE, Site
+from tests.kit.postgres import PostgresServer
 
 pytestmark = [pytest.mark.kill, pytest.mark.timeout(480)]
 
-KILLS = 3
-Action = Callable[[Mesh, scenario.Worker, dict[str, int]], None]
+KILLS = {SQLITE: 3, POSTGRESQL: 2}
+CASES = [
+    pytest.param(
+        database,
+        victim,
+        id=f"{database}-{victim}",
+        marks=[pytest.mark.postgres] if database == POSTGRESQL else [],
+    )
+    for database, actions in ACTIONS.items()
+    for victim in actions
+]
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[PostgresServer]:
+    """Run one PostgreSQL for this module; skips where there is none."""
+    with heavy():
+        server = PostgresServer()
+        try:
+            server.start()
+            yield server
+        finally:
+            server.stop()
 
 
 @pytest.fixture
-def mesh(tmp_path: Path) -> Iterator[Mesh]:
-    """A fresh mesh, alone on the machine."""
+def site(database: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Site]:
+    """A fresh mesh on a fresh database, alone on the machine."""
     with heavy():
-        fresh = Mesh(tmp_path / "home", None)
-        fresh.up()
+        home = tmp_path / "home"
+        server: PostgresServer | None = None
+        if database == POSTGRESQL:
+            server = request.getfixturevalue("postgres")
+            url = server.fresh_database()
+            made = Site(Mesh(home, url), PostgresLedger(url), server)
+        else:
+            made = Site(Mesh(home, None), SqliteLedger(home / "bend.db"))
+        made.mesh.up()
         try:
-            yield fresh
+            yield made
         finally:
-            fresh.down()
+            made.ledger.close()
+            made.mesh.down()
 
 
-def wipe_queue(mesh: Mesh, worker: scenario.Worker, pids: dict[str, int]) -> None:
-    """Kill NATS and take its store away."""
-    del worker
-    store = mesh.home / "nats"
-    if store.exists():  # not yet made again since the last wipe, else
-        store.rename(mesh.home / f"nats-gone-{time.monotonic_ns()}")
-    os.kill(pids["nats"], signal.SIGKILL)
-
-
-def kill_worker(mesh: Mesh, worker: scenario.Worker, pids: dict[str, int]) -> None:
-    """Kill the component service and start another one."""
-    del mesh, pids
-    worker.kill()
-    worker.start()
-
-
-def killer(*names: str) -> Action:
-    """Return an action that kills processes of the mesh at once."""
-
-    def action(mesh: Mesh, worker: scenario.Worker, pids: dict[str, int]) -> None:
-        del mesh, worker
-        for name in names:
-            os.kill(pids[name], signal.SIGKILL)
-
-    return action
-
-
-ACTIONS: dict[str, Action] = {
-    "server": killer("server"),
-    "executor": killer("executor"),
-    "worker": kill_worker,
-    "nats": killer("nats"),
-    "nats_wiped": wipe_queue,
-    "envoy": killer("envoy"),
-    "all": killer("server", "executor", "nats", "envoy", "components"),
-}
-
-
-def all_up(mesh: Mesh) -> dict[str, int]:
-    """Return the process ids once every process of the mesh runs again."""
-    deadline = time.monotonic() + 90
-    while True:
-        pids = mesh.pids()
-        if {"server", "executor", "nats", "envoy", "components"} <= set(pids):
-            return pids
-        assert time.monotonic() < deadline, f"only {sorted(pids)} run"
-
-
-@pytest.mark.parametrize("victim", ACTIONS)
+@pytest.mark.parametrize(("database", "victim"), CASES)
 def test_a_killed_process_loses_and_doubles_nothing(
-    mesh: Mesh, victim: str, capsys: pytest.CaptureFixture[str]
+    site: Site, database: str, victim: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    chance = scenario.seeded(victim)
-    worker = scenario.Worker(mesh)
+    chance = scenario.seeded(f"{victim} on {database}")
+    worker = scenario.Worker(site.mesh)
     worker.start()
-    caller = scenario.Caller(mesh)
+    caller = scenario.Caller(site.mesh)
     caller.deploy()
     ids: dict[str, int] = {}
 
@@ -98,14 +79,14 @@ def test_a_killed_process_loses_and_doubles_nothing(
             ids.update(caller.start(first, scenario.BATCH))
 
     total = scenario.EXECUTIONS * scenario.LENGTH
-    points = sorted(int(total * chance.uniform(0.02, 0.7)) for _ in range(KILLS))
-    progress = scenario.Progress(mesh.home / "bend.db")
+    points = sorted(int(total * chance.uniform(0.02, 0.7)) for _ in range(KILLS[database]))
+    progress = scenario.Progress(site.ledger)
     starter = threading.Thread(target=start_all)
     starter.start()
     in_flight = []
     try:
         for point in points:
-            pids = all_up(mesh)
+            pids = site.pids()
             progress.look()
             # However slowly the machine starts them: the first kill comes when many are in flight.
             while progress.rows < point or (
@@ -115,15 +96,19 @@ def test_a_killed_process_loses_and_doubles_nothing(
             if in_flight and progress.unfinished < scenario.IN_FLIGHT_MIN:
                 break  # the run was faster than the mesh came back: enough was killed
             in_flight.append(progress.unfinished)
-            ACTIONS[victim](mesh, worker, pids)
-        while starter.is_alive() or progress.unfinished:
+            ACTIONS[database][victim](site, worker, pids)
+        while starter.is_alive():
+            progress.look()
+        progress.look()  # at what was started last
+        while progress.unfinished:
             progress.look()
     finally:
         starter.join(scenario.END_S_MAX)
         worker.kill()
-    verdict = scenario.judge(mesh.home / "bend.db", ids, worker.file)
+    verdict = scenario.judge(site.ledger, ids, worker.file)
     with capsys.disabled():
-        print(f"\n  {victim}: in flight {in_flight}, {verdict}, stall {progress.stall_s:.2f} s")
+        stall = f"stall {progress.stall_s:.2f} s"
+        print(f"\n  {victim} on {database}: in flight {in_flight}, {verdict}, {stall}")
     assert verdict[:4] == (0, 0, 0, 0)
     assert min(in_flight) >= scenario.IN_FLIGHT_MIN
     assert len(ids) == scenario.EXECUTIONS

@@ -1,26 +1,23 @@
 """Two engines over one PostgreSQL, as processes: the mesh's own, and a second one."""
 
-import asyncio
 import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import grpc
-import orjson
 
 from bend.v1 import engine_service_pb2 as engine
 from bend.v1 import engine_service_pb2_grpc
 from bend_server.bench.mesh import Mesh
 from tests.e2e import scenario
-from tests.kit import journal
+from tests.e2e.ledger import PostgresLedger
+from tests.e2e.site import Site
 from tests.kit.postgres import PostgresServer
 from tests.kit.programs import free_port
 from tests.kit.waiting import wait_until
@@ -43,6 +40,8 @@ class Replicas:
         self.server = server
         self.url = server.fresh_database()
         self.mesh = Mesh(folder / "home", self.url)
+        self.ledger = PostgresLedger(self.url)
+        self.site = Site(self.mesh, self.ledger, server)
         self.engine: subprocess.Popen[bytes] | None = None
         self.doors: list[Door] = []
         # Value by public id of every execution that was accepted, over all tests of this mesh.
@@ -95,23 +94,12 @@ class Replicas:
             self.engine.wait(20)
         for door in self.doors:
             door.close()
+        self.ledger.close()
         self.mesh.down()
-
-    def rows(self, sql: str) -> list[Any]:
-        """Ask SQL, past all our own code."""
-
-        async def ask() -> list[Any]:
-            connection = await asyncpg.connect(self.url.replace("+asyncpg", ""), timeout=20)
-            try:
-                return list(await connection.fetch(sql))
-            finally:
-                await connection.close()
-
-        return asyncio.run(ask())
 
     def shares(self) -> list[int]:
         """Return how many partitions each live engine owns, the largest first."""
-        found = self.rows(
+        found = self.ledger.rows(
             "SELECT count(*) AS n FROM partition p JOIN engine_lease l ON l.id = p.lease "
             "WHERE l.expires_us > extract(epoch FROM clock_timestamp()) * 1000000 "
             "GROUP BY l.id ORDER BY n DESC"
@@ -126,12 +114,12 @@ class Replicas:
 
     def unfinished(self) -> int:
         """Return how many executions are not completed."""
-        (row,) = self.rows("SELECT count(*) AS n FROM execution WHERE status <> 4")
+        (row,) = self.ledger.rows("SELECT count(*) AS n FROM execution WHERE status <> 4")
         return int(row["n"])
 
     def open_at_second(self) -> int:
         """Return how many unfinished executions lie in the second engine's partitions."""
-        (row,) = self.rows(
+        (row,) = self.ledger.rows(
             "SELECT count(*) AS n FROM execution e JOIN partition p ON p.partition = e.partition "
             f"JOIN engine_lease l ON l.id = p.lease WHERE e.status < 4 "
             f"AND l.engine LIKE '%:{self.second_port}:%'"
@@ -140,7 +128,7 @@ class Replicas:
 
     def written(self) -> tuple[int, int, int, int]:
         """Return the number of rows of every table that a commit fills, and of ended runs."""
-        (row,) = self.rows(
+        (row,) = self.ledger.rows(
             "SELECT (SELECT count(*) FROM execution) AS executions, "
             "(SELECT count(*) FROM execution WHERE finished_us IS NOT NULL) AS ended, "
             "(SELECT count(*) FROM task_result) AS results, "
@@ -150,33 +138,7 @@ class Replicas:
 
     def judge(self, journal_file: Path) -> scenario.Verdict:
         """Compare all of SQL's rows with the journal and with the only right outputs."""
-        ids = self.ids
-        done = journal.read(journal_file)
-        length = scenario.LENGTH
-        executions = self.rows("SELECT id, public_id, status, output FROM execution")
-        by_id = {row["id"]: row["public_id"] for row in executions}
-        wrong = sum(
-            row["status"] != scenario.COMPLETED_EXECUTION
-            or orjson.loads(row["output"])
-            != {f"s{length}": {"value": ids[row["public_id"]] + length}}
-            for row in executions
-        )
-        results = self.rows(
-            f"SELECT execution, task FROM task_result WHERE status = {scenario.COMPLETED_TASK}"
-        )
-        rows = Counter((by_id[row["execution"]], row["task"]) for row in results)
-        unseen = sum(
-            not done[journal.Entry(execution, f"s{task + 1}", ids[execution] + task)]
-            for execution, task in rows
-        )
-        missing = self.wished * length - len(rows) + len(set(ids) ^ set(by_id.values()))
-        return scenario.Verdict(
-            unfinished=self.unfinished(),
-            wrong=wrong,
-            lost=unseen + missing,
-            doubled=sum(count - 1 for count in rows.values()),
-            redone=sum(done.values()) - len(done),
-        )
+        return scenario.judge(self.ledger, self.ids, journal_file)
 
 
 class Door:

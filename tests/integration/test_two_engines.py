@@ -14,7 +14,7 @@ import pytest
 
 from bend.v1 import engine_service_pb2 as engine
 from tests.e2e import scenario
-from tests.e2e.test_kills import kill_worker, killer, wipe_queue
+from tests.e2e.site import ACTIONS, POSTGRESQL
 from tests.integration.replicas import (
     PASSING,
     Door,
@@ -34,17 +34,6 @@ EXECUTIONS = 3_000
 SPLIT_S = 150.0
 TAKEOVER_S = 150.0
 END_S = 240.0
-PROCESSES = ("engine", "registry", "executor", "nats", "envoy", "components")
-ACTIONS = {
-    "engine": killer("engine"),
-    "registry": killer("registry"),
-    "executor": killer("executor"),
-    "worker": kill_worker,
-    "nats": killer("nats"),
-    "nats_wiped": wipe_queue,
-    "envoy": killer("envoy"),
-    "all": killer(*PROCESSES),
-}
 
 
 def load(replicas: Replicas) -> list[threading.Thread]:
@@ -217,19 +206,18 @@ def test_a_killed_database_loses_and_doubles_nothing(
     assert len(two.ids) == two.wished
 
 
-@pytest.mark.parametrize("victim", ACTIONS)
+@pytest.mark.parametrize("victim", ["executor", "nats_wiped", "all"])
 def test_a_killed_process_of_the_mesh_loses_and_doubles_nothing(
     two: Replicas, victim: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The kills of the suite on SQLite, over PostgreSQL and with a second engine beside."""
+    """What the kill suite does to one engine, with a second one beside that goes on."""
     chance = scenario.seeded(f"{victim} on PostgreSQL")
     with working(two) as worker:
         deploy(two)
-        wait_until(lambda: set(PROCESSES) <= set(two.mesh.pids()), "all processes run", END_S)
-        pids = two.mesh.pids()
+        pids = two.site.pids()
         threads = load(two)
         busy(two, chance)
-        ACTIONS[victim](two.mesh, worker, pids)
+        ACTIONS[POSTGRESQL][victim](two.site, worker, pids)
         left = two.unfinished()
         began = time.monotonic()
         finish(two, threads)
@@ -248,7 +236,7 @@ def test_an_ordered_stop_gives_all_partitions_back_at_once(two: Replicas) -> Non
     assert two.engine is not None
     assert two.engine.wait(END_S) == 0
     # Not its lease's end but the stop gave them back: nothing is left for a lease to keep.
-    (kept,) = two.rows(
+    (kept,) = two.ledger.rows(
         "SELECT count(*) AS n FROM engine_lease l JOIN partition p ON l.id = p.lease "
         f"WHERE l.engine LIKE '%:{two.second_port}:%'"
     )

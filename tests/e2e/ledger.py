@@ -1,0 +1,76 @@
+"""SQL as the kill tests read it: past all our own code, on either database."""
+
+import asyncio
+import sqlite3
+from pathlib import Path
+from typing import Any, Protocol
+
+import asyncpg
+
+CONNECT_S = 5.0
+QUERY_S = 30.0
+
+
+class Away(Exception):
+    """The database does not answer now: it was killed, or starts."""
+
+
+class Ledger(Protocol):
+    """Reads a database."""
+
+    def rows(self, sql: str) -> list[Any]:
+        """Return a query's rows, in order of its columns. Raises Away."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it."""
+        ...
+
+
+class SqliteLedger:
+    """The file of a mesh, read only."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def rows(self, sql: str) -> list[Any]:
+        """See Ledger."""
+        with sqlite3.connect(f"file:{self._file}?mode=ro", uri=True) as connection:
+            return connection.execute(sql).fetchall()
+
+    def close(self) -> None:
+        """See Ledger."""
+
+
+class PostgresLedger:
+    """A server, over one connection that is made again when it was lost."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url.replace("+asyncpg", "")
+        self._loop = asyncio.new_event_loop()
+        self._connection: Any = None
+
+    def rows(self, sql: str) -> list[Any]:
+        """See Ledger."""
+        known = self._connection is not None
+        try:
+            found: list[Any] = self._loop.run_until_complete(self._fetch(sql))
+        except asyncpg.PostgresSyntaxError:
+            raise
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            self._connection = None
+            if known:  # it may have been lost long ago, and the server be back
+                return self.rows(sql)
+            raise Away from error
+        return found
+
+    async def _fetch(self, sql: str) -> list[Any]:
+        if self._connection is None or self._connection.is_closed():
+            self._connection = await asyncpg.connect(self._url, timeout=CONNECT_S)
+        return list(await self._connection.fetch(sql, timeout=QUERY_S))
+
+    def close(self) -> None:
+        """See Ledger."""
+        if self._connection is not None:
+            self._connection.terminate()
+        self._loop.close()

@@ -1,0 +1,107 @@
+"""A mesh with its database, and the ways in which the kill tests hurt it."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from bend_server.bench.mesh import Mesh
+from tests.e2e.ledger import Ledger
+from tests.e2e.scenario import Worker
+from tests.kit.postgres import PostgresServer
+
+UP_S_MAX = 90.0
+SQLITE = "sqlite"
+POSTGRESQL = "postgresql"
+# With SQLite engine and registry are one process.
+ENGINES = {SQLITE: ("server",), POSTGRESQL: ("engine", "registry")}
+COMMON = ("executor", "nats", "envoy", "components")
+
+
+class Site(NamedTuple):
+    """A running mesh, how to read its SQL, and its PostgreSQL server when it has one."""
+
+    mesh: Mesh
+    ledger: Ledger
+    server: PostgresServer | None = None
+
+    @property
+    def database(self) -> str:
+        """Which kind of database."""
+        return POSTGRESQL if self.server else SQLITE
+
+    def pids(self) -> dict[str, int]:
+        """Return the process ids once every process of the mesh runs again."""
+        deadline = time.monotonic() + UP_S_MAX
+        wanted = {*ENGINES[self.database], *COMMON}
+        while True:
+            pids = self.mesh.pids()
+            if wanted <= set(pids):
+                return pids
+            assert time.monotonic() < deadline, f"only {sorted(pids)} run"
+
+
+Action = Callable[[Site, Worker, dict[str, int]], None]
+
+
+def killer(*names: str) -> Action:
+    """Return an action that kills processes of the mesh at once."""
+
+    def action(site: Site, worker: Worker, pids: dict[str, int]) -> None:
+        del site, worker
+        for name in names:
+            os.kill(pids[name], signal.SIGKILL)
+
+    return action
+
+
+def wipe_queue(site: Site, worker: Worker, pids: dict[str, int]) -> None:
+    """Kill NATS and take its store away."""
+    del worker
+    home = site.mesh.home
+    store = home / "nats"
+    if store.exists():  # not yet made again since the last wipe, else
+        store.rename(home / f"nats-gone-{time.monotonic_ns()}")
+    os.kill(pids["nats"], signal.SIGKILL)
+
+
+def kill_worker(site: Site, worker: Worker, pids: dict[str, int]) -> None:
+    """Kill the component service and start another one."""
+    del site, pids
+    worker.kill()
+    worker.start()
+
+
+def kill_postgres(site: Site, worker: Worker, pids: dict[str, int]) -> None:
+    """Kill the postmaster and start it again, as an init system would."""
+    del worker, pids
+    assert site.server is not None
+    site.server.kill()
+    site.server.start()
+
+
+def kill_all(site: Site, worker: Worker, pids: dict[str, int]) -> None:
+    """Kill every process of the mesh at once, and its PostgreSQL with them."""
+    killer(*ENGINES[site.database], *COMMON)(site, worker, pids)
+    if site.server is not None:
+        kill_postgres(site, worker, pids)
+
+
+_SHARED: dict[str, Action] = {
+    "executor": killer("executor"),
+    "worker": kill_worker,
+    "nats": killer("nats"),
+    "nats_wiped": wipe_queue,
+    "envoy": killer("envoy"),
+    "all": kill_all,
+}
+ACTIONS: dict[str, dict[str, Action]] = {
+    SQLITE: {"server": killer("server"), **_SHARED},
+    POSTGRESQL: {
+        "engine": killer("engine"),
+        "registry": killer("registry"),
+        "postgres": kill_postgres,
+        **_SHARED,
+    },
+}
