@@ -143,7 +143,7 @@ def test_errors_reach_the_service_as_status(nats: NatsServer, authority: TestAut
     async def refused(stem: str, port: int, *messages: pb.ConnectRequest) -> grpc.aio.AioRpcError:
         async with channel(authority, port, stem) as open_channel:
             stub = executor_service_pb2_grpc.ExecutorServiceStub(open_channel)
-            call = stub.Connect(timeout=10)
+            call = stub.Connect(timeout=60)
             with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
                 for message in messages:
                     await call.write(message)

@@ -1,5 +1,7 @@
 """Streams that begin wrongly, break, drain, fall silent or talk nonsense."""
 
+import asyncio
+
 import pytest
 
 from bend.internal.v1 import control_pb2, frames_pb2
@@ -101,6 +103,33 @@ async def test_nonsense_on_a_stream_ends_only_that_stream(stage: Stage) -> None:
     await house.publish([queued(1)])
     assert (await house.ended(1))[0].status == QR.COMPLETED
     assert not good.ended
+
+
+class SlowLink(MemoryLink):
+    """A link whose writes take a second, like one to a service that reads slowly."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writing = False
+
+    async def send(self, message: pb.ConnectResponse) -> None:
+        self.writing = True
+        await asyncio.sleep(1)
+        await super().send(message)
+        self.writing = False
+
+
+@on_stage
+async def test_a_stream_ends_after_the_write_under_way(stage: Stage) -> None:
+    """gRPC refuses to send a status beside a message, and the service would never hear of it."""
+    house = await stage.house()
+    link = SlowLink()
+    bad = Service(house.room, link=link)
+    await eventually(lambda: link.writing)
+    bad.say(pb.ConnectRequest())
+    await eventually(lambda: bad.ended)
+    assert isinstance(bad.error, InvalidInput)
+    assert not link.writing
 
 
 @on_stage

@@ -39,6 +39,7 @@ REOPEN_S = 0.5
 DRAIN_LOOK_S = 0.02
 FLUSH_S = 5.0
 PULLERS_S = 2.0
+LAST_WRITE_S = 2.0
 
 _log = structlog.get_logger(__name__)
 
@@ -201,7 +202,12 @@ class ExecutorRoom:
                 task.add_done_callback(lambda done: _failed(session, done))
             self._sessions[session] = None
             self._join(session)
-            await session.ended
+            await asyncio.wait((session.ended,))
+            self._leave(session)
+            # A write under way ends first: gRPC cannot say beside it how the stream ended.
+            session.kick()
+            await asyncio.wait(tasks[:1], timeout=LAST_WRITE_S)
+            session.ended.result()
         finally:
             for task in tasks:
                 task.cancel()

@@ -95,14 +95,14 @@ class Session:
         return waiting
 
     async def write(self, build: Callable[["Session"], pb.ConnectResponse], grace_ms: int) -> None:
-        """Send what gathers, one write at a time; returns when the stream is broken.
+        """Send what gathers, one write at a time; returns when the stream has ended or is broken.
 
         Args:
             build: takes tasks from the outbox and returns them as one message.
             grace_ms: milliseconds that go with cancels.
         """
         try:
-            while True:
+            while not self.ended.done():
                 if self.control:
                     await self.link.send(self.control.popleft())
                 elif self.cancels:
