@@ -14,7 +14,6 @@ import pytest
 
 from bend.v1 import engine_service_pb2 as engine
 from tests.e2e import scenario
-from tests.e2e.site import ACTIONS, POSTGRESQL
 from tests.integration.replicas import (
     PASSING,
     Door,
@@ -178,54 +177,6 @@ def test_an_engine_that_slept_past_its_lease_writes_nothing(
     assert left > 0
     assert two.engine is not None
     assert two.engine.poll() is None
-    assert verdict[:4] == (0, 0, 0, 0)
-    assert len(two.ids) == two.wished
-
-
-def test_a_killed_database_loses_and_doubles_nothing(
-    two: Replicas, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """SIGKILL of the postmaster at random points under load; started again as by an init system."""
-    chance = scenario.seeded("killed postmaster")
-    took: list[float] = []
-    with working(two) as worker:
-        deploy(two)
-        threads = load(two)
-        for _ in range(2):
-            busy(two, chance)
-            began = time.monotonic()
-            two.server.kill()
-            two.server.start()
-            took.append(time.monotonic() - began)
-        finish(two, threads)
-        verdict = two.judge(worker.file)
-    with capsys.disabled():
-        downs = ", ".join(f"{seconds:.1f}" for seconds in took)
-        print(f"\n  killed postmaster: down for {downs} s, {verdict}")
-    assert verdict[:4] == (0, 0, 0, 0)
-    assert len(two.ids) == two.wished
-
-
-@pytest.mark.parametrize("victim", ["executor", "nats_wiped", "all"])
-def test_a_killed_process_of_the_mesh_loses_and_doubles_nothing(
-    two: Replicas, victim: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """What the kill suite does to one engine, with a second one beside that goes on."""
-    chance = scenario.seeded(f"{victim} on PostgreSQL")
-    with working(two) as worker:
-        deploy(two)
-        pids = two.site.pids()
-        threads = load(two)
-        busy(two, chance)
-        ACTIONS[POSTGRESQL][victim](two.site, worker, pids)
-        left = two.unfinished()
-        began = time.monotonic()
-        finish(two, threads)
-        took_s = time.monotonic() - began
-        verdict = two.judge(worker.file)
-    with capsys.disabled():
-        print(f"\n  {victim} with {left} open: all done after {took_s:.1f} s, {verdict}")
-    assert left > 0
     assert verdict[:4] == (0, 0, 0, 0)
     assert len(two.ids) == two.wished
 
