@@ -137,3 +137,19 @@ async def test_a_large_output_of_an_execution_goes_to_the_blob_store(house: Hous
     assert row.blob is not None
     assert house.blobs.data[row.blob] == b'{"a":' + large + b',"b":' + large + b"}"
     assert row.blob.startswith(f"default/{outcome.execution}/")
+
+
+@housed
+async def test_blobs_that_an_input_refers_to_count_before_anybody_loads_them(house: House) -> None:
+    engine = await house.engine()
+    executor = await house.executor()
+    part = HolePart(blob="default/1/x", blob_bytes=limits.BLOB_BYTES_MAX // 2)
+    many = tuple(Hole(f"/{n}", (part,)) for n in range(3))
+    rendered = Rendered(b"[null,null,null]", many)
+    plan = await house.workflow(make_plan([Task(id="a", render=lambda scope: rendered)]))
+    outcome = await begin(engine, plan)
+    assert await finish(engine, outcome.execution) == ExecutionStatus.FAILED
+    error = house.record(outcome.execution).results[0, -1, 1].error
+    assert error is not None
+    assert orjson.loads(error)["reason"] == "TOO_LARGE"
+    assert not executor.seen

@@ -1,9 +1,12 @@
 """Templates in strings: types kept, text joined, braces, whole inputs."""
 
+import tracemalloc
+
 import orjson
 import pytest
 
-from bend_server.core.plan import Rendered
+from bend_server.core import limits
+from bend_server.core.plan import ExpressionError, Rendered
 from tests.language.documents import plan_of, rendered, value_of
 from tests.language.scopes import FakeScope
 
@@ -88,3 +91,17 @@ def test_one_plan_serves_many_executions() -> None:
     for _ in range(2):
         for number, scope in enumerate(scopes):
             assert task.render(scope).data == b'{"v":%d}' % number
+
+
+@pytest.mark.parametrize("template", ["{{input.text}}" * 200, ["{{input.text}}"] * 200])
+def test_a_value_used_many_times_stops_at_the_limit(template: object) -> None:
+    """200 MB would come of it; no more than the limit is made."""
+    scope = FakeScope({"text": "x" * 1_000_000})
+    task = plan_of({"id": "a", "v": template}).tasks[0]
+    tracemalloc.start()
+    try:
+        with pytest.raises(ExpressionError, match=str(limits.BLOB_BYTES_MAX)):
+            task.render(scope)
+        assert tracemalloc.get_traced_memory()[1] < 2 * limits.BLOB_BYTES_MAX
+    finally:
+        tracemalloc.stop()

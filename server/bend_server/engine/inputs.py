@@ -70,8 +70,14 @@ class Inputs:
             failure = Failure("INTERNAL", "the input could not be rendered")
             self.verdict(work, TaskStatus.FAILED, failure)
             return None
+        size = len(rendered.data)
+        if rendered.holes:
+            size += sum(part.blob_bytes for hole in rendered.holes for part in hole.parts)
+        if size > limits.BLOB_BYTES_MAX:
+            self._refuse(work, size)
+            return None
         if len(rendered.data) > limits.INLINE_BYTES_MAX:
-            self._store(work, rendered)
+            self._jobs.spawn(self._put(work, rendered))
             return None
         return rendered
 
@@ -84,17 +90,14 @@ class Inputs:
         """Forget prepared inputs."""
         self._prepared.clear()
 
-    def _store(self, work: Work, rendered: Rendered) -> None:
-        size = len(rendered.data)
-        if size > limits.BLOB_BYTES_MAX:
-            state = work[0][0]
-            message = (
-                f"the input of task {state.plan.tasks[work[0][1]].id} has {size} bytes, "
-                f"the limit is {limits.BLOB_BYTES_MAX}"
-            )
-            self.verdict(work, TaskStatus.FAILED, Failure("TOO_LARGE", message))
-            return
-        self._jobs.spawn(self._put(work, rendered))
+    def _refuse(self, work: Work, size: int) -> None:
+        """End a try whose input is over the limit, blobs that it refers to included."""
+        state = work[0][0]
+        message = (
+            f"the input of task {state.plan.tasks[work[0][1]].id} has {size} bytes, "
+            f"the limit is {limits.BLOB_BYTES_MAX}"
+        )
+        self.verdict(work, TaskStatus.FAILED, Failure("TOO_LARGE", message))
 
     async def _put(self, work: Work, rendered: Rendered) -> None:
         """Store a large input; the whole travels as a hole at the root, filled first."""

@@ -47,8 +47,14 @@ async def fill(
     used: list[str] = []
     # Integers keep their digits: orjson would turn large ones into floats.
     document: Any = json.loads(queued.input or b"null")
+    room = limits.BLOB_BYTES_MAX
     for index, hole in enumerate(queued.holes):
-        values.append(await _value(hole, namespace, blobs, secrets, used))
+        value = await _value(hole, namespace, blobs, secrets, used)
+        room -= len(value)
+        if room < 0:
+            # Before they are put together: a blob in each of many holes would fill the memory.
+            raise _too_large(limits.BLOB_BYTES_MAX - room)
+        values.append(value)
         document = _place(document, hole.path, f"{nonce:016x}-{index}")
     text = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode(
         "utf-8", "surrogatepass"
@@ -56,11 +62,15 @@ async def fill(
     marks = re.compile(b'"%016x-([0-9]+)"' % nonce)
     filled = marks.sub(lambda match: values[int(match[1])], text)
     if len(filled) > limits.BLOB_BYTES_MAX:
-        raise Unfillable(
-            "INPUT_TOO_LARGE",
-            f"the input has {len(filled)} bytes, the limit is {limits.BLOB_BYTES_MAX}",
-        )
+        raise _too_large(len(filled))
     return filled, traces(used)
+
+
+def _too_large(size: int) -> Unfillable:
+    return Unfillable(
+        "INPUT_TOO_LARGE",
+        f"the input has at least {size} bytes, the limit is {limits.BLOB_BYTES_MAX}",
+    )
 
 
 def secret_names(queued: frames_pb2.QueuedTask) -> list[str]:

@@ -219,6 +219,11 @@ class Templates:
         self._findings.add(error.reason, error.message + where, path)
 
 
+# So few gaps cannot fill the memory, and counting would cost time.
+GAPS_UNBOUNDED_MAX = 8
+_TOO_LARGE = f"the rendered value is larger than the limit of {limits.BLOB_BYTES_MAX} bytes"
+
+
 class _Compiler:
     """Writes literal JSON and gaps, in order."""
 
@@ -420,12 +425,17 @@ def _joined(
 
     def joined(scope: Scope) -> list[str | Secret]:
         texts: list[str | Secret] = []
+        room = limits.BLOB_BYTES_MAX
         for piece in pieces:
             if isinstance(piece, Expression):
                 try:
-                    texts.append(as_text(piece.piece.value(Env(scope, memory, COST_MAX))))
+                    text = as_text(piece.piece.value(Env(scope, memory, COST_MAX)))
                 except (Missing, ExpressionError) as error:
                     raise _failed(label, piece, error) from None
+                room -= len(text)
+                if room < 0:
+                    raise _failed(label, piece, ExpressionError(_TOO_LARGE))
+                texts.append(text)
             else:
                 texts.append(piece)
         return texts
@@ -471,7 +481,21 @@ def renderer(compiled: Compiled) -> Callable[[Scope], Rendered]:
         data = b"".join(out)  # type: ignore[arg-type]
         return Rendered(data, tuple(holes)) if holes else Rendered(data)
 
-    return rendered
+    def rendered_bounded(scope: Scope) -> Rendered:
+        """Stop early: a large value in each of many gaps would fill the memory."""
+        out = parts[:]
+        holes: list[Hole] = []
+        room = limits.BLOB_BYTES_MAX
+        for at, gap in gaps:
+            value = gap(scope, holes)
+            room -= len(value)
+            if room < 0:
+                raise ExpressionError(_TOO_LARGE)
+            out[at] = value
+        data = b"".join(out)  # type: ignore[arg-type]
+        return Rendered(data, tuple(holes)) if holes else Rendered(data)
+
+    return rendered if len(gaps) <= GAPS_UNBOUNDED_MAX else rendered_bounded
 
 
 def output_renderer(compiled: Compiled) -> Callable[[Scope], bytes]:
