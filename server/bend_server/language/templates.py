@@ -491,7 +491,8 @@ def renderer(compiled: Compiled) -> Callable[[Scope], Rendered]:
             room -= len(value)
             if room < 0:
                 raise ExpressionError(_TOO_LARGE)
-            out[at] = value
+            # A copy: orjson's buffers may be several times as large as what is in them.
+            out[at] = bytes(memoryview(value))
         data = b"".join(out)  # type: ignore[arg-type]
         return Rendered(data, tuple(holes)) if holes else Rendered(data)
 
