@@ -12,9 +12,10 @@ from bend_server.language.contracts import ContractView, check_contracts
 from bend_server.language.findings import Findings, Locator, Place, show_path
 from bend_server.language.graph import Graph
 from bend_server.language.parameters import check_parameters
+from bend_server.language.rendering import output_renderer, renderer
 from bend_server.language.schemas import Schema
 from bend_server.language.tasks import TaskSource
-from bend_server.language.templates import Compiled, Templates, output_renderer, renderer
+from bend_server.language.templates import Compiled, Templates
 
 
 class ComponentUse(NamedTuple):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from bend_server.core import limits
-from bend_server.core.plan import ExpressionError, Hole, HolePart, Rendered, Scope
+from bend_server.core.plan import ExpressionError, Hole, HolePart, Scope
 from bend_server.language.cel_library import Programs
 from bend_server.language.cel_syntax import BadExpression, Select, parse_expression
 from bend_server.language.cel_syntax import Name as NameNode
@@ -219,9 +219,7 @@ class Templates:
         self._findings.add(error.reason, error.message + where, path)
 
 
-# So few gaps cannot fill the memory, and counting would cost time.
-GAPS_UNBOUNDED_MAX = 8
-_TOO_LARGE = f"the rendered value is larger than the limit of {limits.BLOB_BYTES_MAX} bytes"
+TOO_LARGE = f"the rendered value is larger than the limit of {limits.BLOB_BYTES_MAX} bytes"
 
 
 class _Compiler:
@@ -434,7 +432,7 @@ def _joined(
                     raise _failed(label, piece, error) from None
                 room -= len(text)
                 if room < 0:
-                    raise _failed(label, piece, ExpressionError(_TOO_LARGE))
+                    raise _failed(label, piece, ExpressionError(TOO_LARGE))
                 texts.append(text)
             else:
                 texts.append(piece)
@@ -462,44 +460,3 @@ def _secret_gap(
         return b"null"
 
     return secret_gap
-
-
-def renderer(compiled: Compiled) -> Callable[[Scope], Rendered]:
-    """Return what renders a task's input; without gaps it is written here, once."""
-    constant = compiled.constant
-    if constant is not None:
-        fixed = Rendered(constant)
-        return lambda _scope: fixed
-    parts = list(compiled.parts)
-    gaps = [(at, part) for at, part in enumerate(parts) if not isinstance(part, bytes)]
-
-    def rendered(scope: Scope) -> Rendered:
-        out = parts[:]
-        holes: list[Hole] = []
-        for at, gap in gaps:
-            out[at] = gap(scope, holes)
-        data = b"".join(out)  # type: ignore[arg-type]
-        return Rendered(data, tuple(holes)) if holes else Rendered(data)
-
-    def rendered_bounded(scope: Scope) -> Rendered:
-        """Stop early: a large value in each of many gaps would fill the memory."""
-        out = parts[:]
-        holes: list[Hole] = []
-        room = limits.BLOB_BYTES_MAX
-        for at, gap in gaps:
-            value = gap(scope, holes)
-            room -= len(value)
-            if room < 0:
-                raise ExpressionError(_TOO_LARGE)
-            # A copy: orjson's buffers may be several times as large as what is in them.
-            out[at] = bytes(memoryview(value))
-        data = b"".join(out)  # type: ignore[arg-type]
-        return Rendered(data, tuple(holes)) if holes else Rendered(data)
-
-    return rendered if len(gaps) <= GAPS_UNBOUNDED_MAX else rendered_bounded
-
-
-def output_renderer(compiled: Compiled) -> Callable[[Scope], bytes]:
-    """Return what renders a workflow's output."""
-    render = renderer(compiled)
-    return lambda scope: render(scope).data
