@@ -98,10 +98,10 @@ async def checked_addresses(host: str, port: int, allowance: Allowance) -> list[
     addresses = [ipaddress.ip_address(str(entry[4][0]).partition("%")[0]) for entry in found]
     for address in addresses:
         if not is_public(address) and not allowance.covers(host, address):
+            shown = host if host == str(address) else f"{host} ({address})"
             raise TerminalError(
                 "ADDRESS_REFUSED",
-                f"{host} is {address}, which is not on the public internet; "
-                "BEND_HTTP_ALLOW opens networks and hosts",
+                f"{shown} is not on the public internet; BEND_HTTP_ALLOW opens networks and hosts",
                 details={"host": host, "address": str(address)},
             )
     return list(dict.fromkeys(str(address) for address in addresses))
