@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -14,12 +15,13 @@ import grpc
 
 from bend.v1 import engine_service_pb2 as engine
 from bend.v1 import engine_service_pb2_grpc
+from bend_envoy import GatewaySettings, Upstream, arguments, render, render_secrets
 from bend_server.bench.mesh import Mesh
 from tests.e2e import scenario
 from tests.e2e.ledger import PostgresLedger
 from tests.e2e.site import Site
 from tests.kit.postgres import PostgresServer
-from tests.kit.programs import free_port
+from tests.kit.programs import free_port, running
 from tests.kit.waiting import wait_until
 
 CALL_S = 10.0
@@ -77,6 +79,40 @@ class Replicas:
         if self.engine is None:
             raise RuntimeError("there is no second engine")
         self.engine.send_signal(number)
+
+    @contextlib.contextmanager
+    def gateway(self) -> Iterator["Door"]:
+        """Run one more gateway, in front of both engines, while the block lasts."""
+        certs = self.mesh.home / "certs"
+        port = free_port()
+        with tempfile.TemporaryDirectory(prefix="bend-") as short:  # unix sockets have short names
+            folder = Path(short)
+            settings = GatewaySettings(
+                https_address="127.0.0.1",
+                https_port=port,
+                http_port=None,
+                ca_file=certs / "ca.pem",
+                cert_file=certs / "gateway.pem",
+                key_file=certs / "gateway.key",
+                run_folder=folder,
+                admin_socket=folder / "admin.sock",
+                engine=self._upstream("engine", ("127.0.0.1", self.second_port)),
+                registry=self._upstream("registry"),
+                executor=self._upstream("executor"),
+            )
+            settings.secrets_file.write_text(render_secrets(settings))
+            config = folder / "envoy.json"
+            config.write_text(render(settings))
+            with running(arguments(config), folder / "envoy.log"):
+                door = Door(self.mesh, f"127.0.0.1:{port}")
+                try:
+                    yield door
+                finally:
+                    door.close()
+
+    def _upstream(self, process: str, *others: tuple[str, int]) -> Upstream:
+        host, _, port = self.mesh.address(process).rpartition(":")
+        return Upstream(process, ((host, int(port)), *others), f"spiffe://bend.local/{process}")
 
     def values(self, count: int) -> range:
         """Return input values that no execution has had."""

@@ -35,12 +35,13 @@ TAKEOVER_S = 150.0
 END_S = 240.0
 
 
-def load(replicas: Replicas) -> list[threading.Thread]:
-    """Start executions through both engines from threads of their own."""
+def load(replicas: Replicas, gateway: Door | None = None) -> list[threading.Thread]:
+    """Start executions through both engines, or a gateway, from threads of their own."""
     values = replicas.values(EXECUTIONS)
+    all_doors = [gateway] if gateway else replicas.doors
 
     def half(number: int) -> None:
-        doors = replicas.doors[number:] + replicas.doors[:number]
+        doors = all_doors[number:] + all_doors[:number]
         mine = values[number::2]
         for first in range(0, len(mine), scenario.BATCH):
             replicas.ids.update(start_all(doors, mine[first : first + scenario.BATCH]))
@@ -144,6 +145,28 @@ def test_a_killed_engines_partitions_are_taken_over(
         verdict = two.judge(worker.file)
     with capsys.disabled():
         print(f"\n  killed engine with {left} open: taken over after {took_s:.1f} s, {verdict}")
+    assert left > 0
+    assert verdict[:4] == (0, 0, 0, 0)
+    assert len(two.ids) == two.wished
+
+
+def test_callers_of_one_gateway_do_not_notice_a_killed_engine(
+    two: Replicas, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The gateway spreads starts over both engines, and over the one that is left."""
+    chance = scenario.seeded("killed engine behind a gateway")
+    with working(two) as worker, two.gateway() as gateway:
+        deploy(two)
+        threads = load(two, gateway)
+        busy(two, chance)  # all starts went through the gateway, so it used the second one
+        two.signal_second(signal.SIGKILL)
+        left = two.open_at_second()
+        began = time.monotonic()
+        finish(two, threads)
+        took_s = time.monotonic() - began
+        verdict = two.judge(worker.file)
+    with capsys.disabled():
+        print(f"\n  behind a gateway, {left} open: all done after {took_s:.1f} s, {verdict}")
     assert left > 0
     assert verdict[:4] == (0, 0, 0, 0)
     assert len(two.ids) == two.wished
