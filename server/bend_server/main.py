@@ -131,7 +131,7 @@ async def run_server(process: Process, stop: asyncio.Event) -> None:
     """Run the engine, the registry, or both, until `stop` is set or the engine fails."""
     async with AsyncExitStack() as stack:
         stores, queue, blobs = await _together(
-            process.stores(stack), process.queue(stack), process.blobs()
+            stop, process.stores(stack), process.queue(stack), process.blobs()
         )
         services: list[Service] = []
         engine: Any = None
@@ -223,7 +223,7 @@ async def run_executor(process: Process, stop: asyncio.Event) -> None:
     from bend_server.rpc.registrar import RegistryClient
 
     async with AsyncExitStack() as stack:
-        queue, blobs = await _together(process.queue(stack), process.blobs())
+        queue, blobs = await _together(stop, process.queue(stack), process.blobs())
         place = process.place
         registrar = RegistryClient(
             place.registry,
@@ -261,11 +261,23 @@ def _resume_key(file: Path) -> bytes:
     return key
 
 
-async def _together(*steps: Coroutine[Any, Any, Any]) -> list[Any]:
-    """Run the slow first steps side by side; the first fault ends the others."""
+class _StoppedEarly(Exception):
+    """The signal to stop came before the role had what it needs."""
+
+
+async def _together(stop: asyncio.Event, *steps: Coroutine[Any, Any, Any]) -> list[Any]:
+    """Run the slow first steps side by side; the first fault, or `stop`, ends the others."""
     async with asyncio.TaskGroup() as group:
+        watch = group.create_task(_until(stop))
         tasks = [group.create_task(step) for step in steps]
+        await asyncio.wait(tasks)
+        watch.cancel()
     return [task.result() for task in tasks]
+
+
+async def _until(stop: asyncio.Event) -> None:
+    await stop.wait()
+    raise _StoppedEarly
 
 
 async def _serve_until(
@@ -312,6 +324,8 @@ async def _run(process: Process) -> None:
         watch = asyncio.create_task(_follow_parent(os.getppid()))
     try:
         await ROLES[process.role](process, stop)
+    except* _StoppedEarly:
+        _log.info("role_stops", role=process.role)
     finally:
         if watch is not None:
             watch.cancel()
