@@ -170,7 +170,7 @@ def test_errors_reach_the_service_as_status(nats: NatsServer, authority: TestAut
             error = await refused("component-echo", port, pb.ConnectRequest(hello=other))
             assert error.code() == grpc.StatusCode.FAILED_PRECONDITION
             assert details(error)[0] == "PROTOCOL_MISMATCH"
-            error = await refused("user-ada", port, pb.ConnectRequest(hello=hello))
+            error = await refused("user-ada", port)
             assert error.code() == grpc.StatusCode.PERMISSION_DENIED
             twice = pb.ConnectRequest(hello=hello)
             error = await refused("component-echo", port, twice, twice)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from nats.aio.client import Client
 
 from bend_server.ports.queue import TASKS, QueueDown
 from bend_server.queue.jetstream import NatsQueue
@@ -35,3 +36,23 @@ async def test_who_may_not_make_streams_waits_for_them(server: NatsServer) -> No
 async def test_the_wait_has_an_end(server: NatsServer) -> None:
     with pytest.raises(QueueDown):
         await NatsQueue.connect(server.url, name="executor", streams=None, timeout_s=0.5)
+
+
+@in_loop
+async def test_an_attempt_that_hides_its_cancellation_is_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """nats-py's attempts do that when they fail in that very moment, and it would try for ever."""
+    attempts: list[int] = []
+
+    async def attempt(_client: object, _server: object) -> None:
+        attempts.append(1)
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise ConnectionRefusedError from None
+
+    monkeypatch.setattr(Client, "_connect_to_server", attempt)
+    with pytest.raises(QueueDown):
+        await NatsQueue.connect("nats://127.0.0.1:9", timeout_s=0.2)
+    assert attempts == [1]

@@ -75,7 +75,7 @@ async def who(target: grpc.aio.Channel, metadata: list[tuple[str, str]] | None =
     return answer.workflows[0].name
 
 
-async def call(target: grpc.aio.Channel, name: str) -> None:
+async def call(target: grpc.aio.Channel, name: str, *, refused: bool = False) -> None:
     """Call one RPC of the named service, as that service's callers do."""
     if name == "engine":
         await who(target)
@@ -87,9 +87,14 @@ async def call(target: grpc.aio.Channel, name: str) -> None:
         )
     else:
         stub = executor_service_pb2_grpc.ExecutorServiceStub(target)
-        stream = stub.Connect(iter([executor_service_pb2.ConnectRequest()]), timeout=30)
-        async for _ in stream:
-            pass
+        # A write into a stream that is refused already hides the refusal: then only listen.
+        said = [] if refused else [executor_service_pb2.ConnectRequest()]
+        stream = stub.Connect(timeout=30)
+        for message in said:
+            await stream.write(message)
+        while await stream.read() is not grpc.aio.EOF:
+            if not refused:
+                await stream.done_writing()
 
 
 MAKERS = {"engine": engine, "registry": registry, "executor": executor}
@@ -115,7 +120,7 @@ async def test_each_server_admits_only_its_own_peers(
             await call(target, server_role)
             return
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await call(target, server_role)
+            await call(target, server_role, refused=True)
         assert caught.value.code() == grpc.StatusCode.PERMISSION_DENIED
         assert details(caught.value)[0] == "PERMISSION_DENIED"
 

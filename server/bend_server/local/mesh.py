@@ -221,7 +221,8 @@ class Mesh:
             return (await ask("/readyz", port=self.https_port, tls=context)).status == 200
 
         # One at a time: the supervisor holds the home and starts an engine when the last has ended.
-        flags = ["--replica", shared_secret(self.home.certs, "replica.id")]
+        # In one word: a secret may begin like an option.
+        flags = [f"--replica={shared_secret(self.home.certs, 'replica.id')}"]
         return self._server(self._engine_name, self.engine_port, flags, ready)
 
     def _registry(self) -> ProcessSpec:

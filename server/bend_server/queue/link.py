@@ -76,6 +76,7 @@ class NatsLink:
         self._settled = asyncio.Event()
         self._writer: asyncio.Task[None] | None = None
         self._reviver: asyncio.Task[None] | None = None
+        self._closer: asyncio.Task[Any] | None = None
 
     @property
     def connected(self) -> bool:
@@ -126,6 +127,7 @@ class NatsLink:
 
     async def close(self) -> None:
         """Send what the outbox holds, then disconnect."""
+        self._closer = asyncio.current_task()
         if self._writer is not None:
             if self.connected:
                 await self._empty_outbox()
@@ -138,6 +140,11 @@ class NatsLink:
     async def _failed(self, error: Exception) -> None:
         # Reconnect attempts and revoked permissions come here; neither ends the client.
         _log.debug("queue_connection_error", error=repr(error)[:300])
+        task = asyncio.current_task()
+        if task is not None and task is not self._closer and task.cancelling():
+            # An attempt that fails in the moment of its cancellation hides it from nats-py, which
+            # would then try for ever.
+            raise asyncio.CancelledError
 
     async def _lost(self) -> None:
         self._up.clear()
