@@ -71,13 +71,12 @@ def test_modules_are_named_by_their_content() -> None:
 
 
 def test_nothing_is_left_to_do() -> None:
-    """A TODO without an issue is a promise to nobody."""
-    mark = re.compile(r"\b(TODO|FIXME|XXX)\b")
-    here = Path(__file__).resolve()
+    """A mark of work to come, without an issue, is a promise to nobody."""
+    # Written so that this file does not hold the marks itself and is checked like all others.
+    mark = re.compile(r"\b(TO[D]O|FIX[M]E|XX[X])\b")
     left = [
         f"{path.relative_to(ROOT)}:{number}"
         for path in written_python()
-        if path != here
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
         if mark.search(line)
     ]
@@ -86,12 +85,11 @@ def test_nothing_is_left_to_do() -> None:
 
 def test_no_machine_and_no_index_is_named() -> None:
     """A path of one machine or a registry's address would break every other machine."""
-    bad = re.compile(r"/work/|/root/|index[-_]url|/simple/[a-z]")
-    here = Path(__file__).resolve()
+    bad = re.compile(r"/[w]ork/|/[r]oot/|index[-_][u]rl|/[s]imple/[a-z]")
     found = [
         f"{path.relative_to(ROOT)}:{number}"
         for path in tracked()
-        if path != here and path.suffix not in {".binpb", ".onnx", ".png"}
+        if path.suffix not in {".binpb", ".onnx", ".png"}
         for number, line in enumerate(
             path.read_text(encoding="utf-8", errors="replace").splitlines(), 1
         )
