@@ -35,6 +35,8 @@ VARIABLES = {
     "BEND_MODEL_PATH": "folder of ONNX models",
     "BEND_BLOB_URL": "where large payloads live",
     "BEND_LOG_LEVEL": "debug, info, warning or error",
+    "BEND_COMPONENTS_FILE": "settings of the built-in components, default components.yaml",
+    "BEND_SECRETS_DIR": "folder of files, each named by a secret",
     "BEND_HTTP_ALLOW": "networks and hosts that the http component may call",
     "BEND_OTLP_ENDPOINT": "where traces and metrics go",
 }

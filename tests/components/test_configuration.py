@@ -1,0 +1,72 @@
+"""The operator's file: every mistake names the file and the key."""
+
+from pathlib import Path
+
+import pytest
+
+from bend.errors import ConfigurationError
+from bend_executors import configuration
+from bend_executors.__main__ import components
+
+
+def written(folder: Path, text: str) -> dict[str, str]:
+    (folder / "components.yaml").write_text(text, encoding="utf-8")
+    return {"BEND_HOME": str(folder), "BEND_SECRET_DB": "s3cret"}
+
+
+def test_without_a_file_all_sections_are_empty(tmp_path: Path) -> None:
+    section = configuration.load({"BEND_HOME": str(tmp_path)}).section("sql")
+    assert section.take("rows_max", int, 10) == 10
+    section.done()
+
+
+def test_values_secrets_and_maps_are_read(tmp_path: Path) -> None:
+    environment = written(
+        tmp_path, "sql: {connections: {a: {url: {secret: DB}, pool: 3, wait: 2}}}\n"
+    )
+    found = configuration.load(environment).section("sql")
+    for name, section in found.sections("connections"):
+        assert name == "a"
+        assert section.take("url", str) == "s3cret"
+        assert section.take("pool", int) == 3
+        assert section.take("wait", float) == 2.0
+        section.done()
+    found.done()
+
+
+def test_secrets_come_from_files_too(tmp_path: Path) -> None:
+    (tmp_path / "TOKEN").write_text("from a file\n", encoding="utf-8")
+    environment = {"BEND_SECRETS_DIR": str(tmp_path)}
+    assert configuration.secret(environment, "TOKEN") == "from a file"
+    assert configuration.secret(environment, "../TOKEN") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("- a\n", "a map of components"),
+        ("sql: 3\n", "'sql' is no map"),
+        ("http: {colour: red}\n", "http: unknown key 'colour'"),
+        ("htpt: {}\n", "there is no component 'htpt'"),
+        ("a: [\n", "cannot be read"),
+    ],
+)
+def test_mistakes_name_their_place(tmp_path: Path, text: str, message: str) -> None:
+    environment = written(tmp_path, text)
+
+    def read() -> None:
+        configuration.load(environment).section("sql")
+        components(environment)
+
+    with pytest.raises(ConfigurationError, match=message):
+        read()
+
+
+def test_a_value_of_another_type_and_a_missing_secret_are_refused(tmp_path: Path) -> None:
+    section = configuration.load(written(tmp_path, "s: {n: yes, u: {secret: NONE}}\n")).section("s")
+    with pytest.raises(ConfigurationError, match=r"s\.n: int is wanted"):
+        section.take("n", int)
+    with pytest.raises(ConfigurationError, match=r"s\.u: there is no secret NONE"):
+        section.take("u", str)
+    with pytest.raises(ConfigurationError, match="'x' is missing"):
+        section.take("x", str)
