@@ -11,25 +11,14 @@ import pytest
 from bend import Context, RetryableError, TerminalError
 from bend_executors.http import HttpComponent
 from bend_executors.http.component import retry_after_s, seconds, shown
+from tests.components.calls import Call
 
 Reply = tuple[int, dict[str, str], bytes]
 Handler = Callable[[str, str, dict[str, str], bytes], Reply]
 
 
-class Sink:
-    """Takes what a context tells."""
-
-    cancelled = False
-
-    def log(self, level: str, message: str) -> None:
-        """Take a log line."""
-
-    def beat(self) -> None:
-        """Take a heartbeat."""
-
-
 def context(timeout_s: float = 30.0) -> Context:
-    return Context(Sink(), execution_id="e-1", task="call", timeout_s=timeout_s)
+    return Context(Call(), execution_id="e-1", task="call", timeout_s=timeout_s)
 
 
 async def with_server(handler: Handler, use: Callable[[int], Awaitable[Any]]) -> Any:

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from bend_server.bench.lock import heavy
+from tests.kit.documents import blocks
 
 ROOT = Path(__file__).resolve().parents[2]
-BLOCK = re.compile(r"^```(\w+)(?: title=(\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PATH_LINE = re.compile(r'^export PATH="\$PWD/\.venv/bin:\$PATH"$', re.MULTILINE)
 
 
@@ -19,7 +19,7 @@ def tour() -> tuple[dict[str, str], str]:
     """Return the files that the README shows, and its shell blocks as one script."""
     files: dict[str, str] = {}
     script = []
-    for language, title, text in BLOCK.findall((ROOT / "README.md").read_text(encoding="utf-8")):
+    for language, title, text in blocks(ROOT / "README.md"):
         if title:
             files[title] = text
         elif language == "bash":
