@@ -46,6 +46,7 @@ def execution(
     tasks: Sequence[views.TaskView] | None = None,
     waiting: Sequence[str] = (),
     parent: str = "",
+    rerun_of: str = "",
     payloads: bool = True,
 ) -> dict[str, object]:
     """Return an execution; lists leave input and output out (`payloads` False)."""
@@ -69,10 +70,13 @@ def execution(
     shown["duration_ms"] = views.duration_ms(summary, now_us)
     if waiting:
         shown["waiting"] = list(waiting)
-    if parent:
-        shown["parent_execution_id"] = parent
-    if summary.pause_reason:
-        shown["pause_reason"] = summary.pause_reason
+    more = {
+        "parent_execution_id": parent,
+        "rerun_of": rerun_of,
+        "concurrency_key": summary.concurrency_key,
+        "pause_reason": summary.pause_reason,
+    }
+    shown |= {name: text for name, text in more.items() if text}
     if tasks is not None:
         shown["tasks"] = task_map(tasks, lower=False)
     return shown

@@ -102,25 +102,28 @@ class ReadRpcs:
         if any(entry.waiting for entry in overlay):
             plan = await rooms.plans.plan(summary.namespace, summary.workflow, summary.revision)
             waiting = views.waiting_sentences(plan, overlay)
-        parent = await self._parent(summary)
+        parent, rerun_of = await self._relatives(summary)
         now_us = rooms.clock.now_us()
         if call.rest:
             shown = rest_json.execution(
-                summary, now_us, tasks=tasks, waiting=waiting, parent=parent
+                summary, now_us, tasks=tasks, waiting=waiting, parent=parent, rerun_of=rerun_of
             )
             return pb.GetExecutionResponse(body=rest_json.body(shown))
         return pb.GetExecutionResponse(
-            execution=messages.execution_message(summary, now_us, parent=parent, waiting=waiting),
+            execution=messages.execution_message(
+                summary, now_us, parent=parent, rerun_of=rerun_of, waiting=waiting
+            ),
             tasks=await task_messages(tasks or []),
         )
 
-    async def _parent(self, summary: ExecutionSummary) -> str:
-        if summary.parent is None:
-            return ""
-        found = await self._rooms.reads.executions_by_id(
-            summary.namespace, [summary.parent], payloads=False
-        )
-        return found[0].public_id if found else ""
+    async def _relatives(self, summary: ExecutionSummary) -> tuple[str, str]:
+        """Return the public ids of the parent and of the execution that this one repeats."""
+        wanted = [other for other in (summary.parent, summary.rerun_of) if other is not None]
+        if not wanted:
+            return "", ""
+        found = await self._rooms.reads.executions_by_id(summary.namespace, wanted, payloads=False)
+        names = {other.id: other.public_id for other in found}
+        return names.get(summary.parent or 0, ""), names.get(summary.rerun_of or 0, "")
 
     async def WaitExecution(self, request: pb.WaitExecutionRequest, context: Any) -> Any:
         call = call_of(context)
