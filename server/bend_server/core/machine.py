@@ -28,20 +28,30 @@ from bend_server.core.readiness import fail_undone, judge, open_task, settle
 from bend_server.core.retries import Jitter, next_attempt_us
 from bend_server.core.rows import write_event, write_finish, write_outcome
 from bend_server.core.state import ExecutionState
+from bend_server.core.waits import SignalTaken, Wait
 
 __all__ = [
     "apply",
     "begin",
+    "begin_child",
+    "begin_wait",
     "blob_loaded",
+    "decide_approval",
     "execution_timed_out",
     "fold",
     "grace_over",
+    "pause",
     "quarantine",
     "request_cancel",
+    "reset",
     "resume",
+    "retry",
     "retry_due",
     "running",
+    "signal",
     "start",
+    "unpause",
+    "wait_due",
 ]
 
 _PENDING = int(TaskStatus.PENDING)
@@ -290,3 +300,125 @@ def resume(state: ExecutionState, now_us: int, chance: Jitter, effects: Effects)
 def _set_running(state: ExecutionState, effects: Effects) -> None:
     evolve_started(state)
     effects.changes.append(StatusChange(state.start.id, ExecutionStatus.RUNNING, None))
+
+
+def begin_wait(
+    state: ExecutionState,
+    task: int,
+    item: int,
+    try_: int,
+    wait: Wait,
+    now_us: int,
+    chance: Jitter,
+    effects: Effects,
+) -> bool:
+    """Let an open try of kind WAIT, SIGNAL or APPROVAL begin to wait; writes WAITING.
+
+    A signal that was kept completes it at once; otherwise a `due_us` gets a WAKE timer. An
+    approval adds its ApprovalRow. False: the try is not open, waits already, is to stop, or the
+    execution is paused or quarantined.
+    """
+    raise NotImplementedError
+
+
+def wait_due(
+    state: ExecutionState,
+    task: int,
+    item: int,
+    try_: int,
+    now_us: int,
+    chance: Jitter,
+    effects: Effects,
+) -> bool:
+    """End a wait whose time has come (timer WAKE): a WAIT completes, the others time out."""
+    raise NotImplementedError
+
+
+def signal(
+    state: ExecutionState,
+    name: str,
+    payload: bytes,
+    actor: str,
+    now_us: int,
+    chance: Jitter,
+    effects: Effects,
+) -> SignalTaken:
+    """Give a signal (`payload`: JSON) to the unit that waits for it longest, or keep it."""
+    raise NotImplementedError
+
+
+def decide_approval(
+    state: ExecutionState,
+    task: int,
+    item: int,
+    try_: int,
+    approved: bool,  # noqa: FBT001 (a column of the row)
+    comment: str,
+    data: bytes,
+    actor: str,
+    now_us: int,
+    chance: Jitter,
+    effects: Effects,
+) -> bool:
+    """Decide a pending approval; `data` is the form's answer, JSON. False: none is pending."""
+    raise NotImplementedError
+
+
+def begin_child(
+    state: ExecutionState,
+    task: int,
+    item: int,
+    try_: int,
+    child: int,
+    public_id: str,
+    now_us: int,
+    chance: Jitter,
+    effects: Effects,
+) -> bool:
+    """Note that a child serves an open try of kind WORKFLOW; commit its start row with the event.
+
+    False: the try is not open or is to stop, or the execution is paused or quarantined: the child
+    must not be started. A second call with another child replaces the first.
+    """
+    raise NotImplementedError
+
+
+def pause(
+    state: ExecutionState, reason: str, actor: str, now_us: int, chance: Jitter, effects: Effects
+) -> bool:
+    """Pause: nothing is opened until `unpause`. False: it is paused, is ending, or has ended."""
+    raise NotImplementedError
+
+
+def unpause(
+    state: ExecutionState, actor: str, now_us: int, chance: Jitter, effects: Effects
+) -> bool:
+    """Go on after a pause; adds a Reopen with the moved deadline. False: it is not paused."""
+    raise NotImplementedError
+
+
+def retry(
+    state: ExecutionState, reason: str, actor: str, now_us: int, chance: Jitter, effects: Effects
+) -> bool:
+    """Open a new run that does again what failed or was cancelled, and all after it.
+
+    False: the run completed, was compensated, or has not ended (and did not pause because a task
+    failed).
+    """
+    raise NotImplementedError
+
+
+def reset(
+    state: ExecutionState,
+    task: int,
+    reason: str,
+    actor: str,
+    now_us: int,
+    chance: Jitter,
+    effects: Effects,
+) -> bool:
+    """Open a new run that also does a task of the main phase and all after it again.
+
+    False: the run has not ended, was compensated, or there is no such task.
+    """
+    raise NotImplementedError

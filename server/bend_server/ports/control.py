@@ -29,13 +29,6 @@ class RequestRow(NamedTuple):
     expires_us: int
 
 
-class Deadline(NamedTuple):
-    """An execution's deadline moved (a pause ended): the sweeper goes by this one."""
-
-    execution: int
-    deadline_us: int
-
-
 class Letter(NamedTuple):
     """Something that one partition tells another; `dedupe_key` makes it arrive once."""
 

@@ -15,7 +15,7 @@ from bend_server.core.model import (
     StartRow,
 )
 from bend_server.core.model import StatusChange as StatusChange  # noqa: PLC0414 (re-exported)
-from bend_server.ports.control import ControlReads, ControlStore, Deadline, Letter, RequestRow
+from bend_server.ports.control import ControlReads, ControlStore, Letter, RequestRow
 
 
 class Lease(NamedTuple):
@@ -60,9 +60,10 @@ class Batch:
     A start is checked against its workflow's current revision when its `revision_current` flag
     (same position in `starts_current`) is True.
 
-    `reopens` are written first: what else the batch has of such an execution belongs to the new
-    run, its end too. `requests` are of commands; those of starts follow from their rows. `read`
-    are letters that the batch answers: they are deleted with it.
+    `reopens`, at most one an execution, are written first: what else the batch has of it belongs
+    to the new run, its end too. One with the run that SQL has ends a pause. `requests` are of
+    commands; those of starts follow from their rows. `read` are letters that the batch answers:
+    they are deleted with it.
     """
 
     starts: list[StartRow] = field(default_factory=list)
@@ -73,7 +74,6 @@ class Batch:
     parks: list[Park] = field(default_factory=list)
     changes: list[StatusChange] = field(default_factory=list)
     reopens: list[Reopen] = field(default_factory=list)
-    deadlines: list[Deadline] = field(default_factory=list)
     approvals: list[ApprovalRow] = field(default_factory=list)
     approval_ends: list[ApprovalEnd] = field(default_factory=list)
     caches: list[CacheRow] = field(default_factory=list)
@@ -96,7 +96,6 @@ class Batch:
         """Return how many rows are of the rare kinds, from `reopens` on."""
         return (
             len(self.reopens)
-            + len(self.deadlines)
             + len(self.approvals)
             + len(self.approval_ends)
             + len(self.caches)
