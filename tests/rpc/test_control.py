@@ -13,7 +13,7 @@ from tests.kit.certificates import TestAuthority
 from tests.kit.loops import in_loop
 from tests.rpc.engine_room import USER, EngineRoom, body, engine_room
 
-ADA = "user/ada"
+ADA = "/user/ada"
 
 
 async def refused(room: EngineRoom, method: str, request: object) -> tuple[str, str]:
@@ -192,7 +192,7 @@ async def test_a_decision_is_checked_against_its_form(authority: TestAuthority) 
         )
         assert done["status"] == "APPROVED"
         assert done["decided_by"] == ADA
-        assert room.engine.said[-1][4:8] == (True, "fine", b'{"limit": 7}'.replace(b" ", b""), ADA)
+        assert room.engine.said[-1][5:9] == (True, "fine", b'{"limit":7}', ADA)
 
 
 @pytest.mark.parametrize(
