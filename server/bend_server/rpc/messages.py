@@ -98,6 +98,12 @@ def task_message(view: views.TaskView) -> execution_pb2.TaskRun:
         message.chunk_count = view.chunks
     if view.waiting:
         message.waiting = view.waiting
+    if view.child_name:
+        message.child_execution_id = view.child_name
+    if view.items:
+        message.item_count = view.items
+    if view.phase:
+        message.phase = view.phase
     if view.error:
         message.error.CopyFrom(failure_message(view.error))
     stamp(message.start_time, view.started_us)

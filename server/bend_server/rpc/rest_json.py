@@ -95,8 +95,7 @@ def task_map(tasks: Sequence[views.TaskView], *, lower: bool) -> dict[str, dict[
         entry["error"] = failure(view.error)
         if view.blob is not None and view.output is None:
             entry["output_left_out"] = True
-        if view.waiting:
-            entry["waiting"] = view.waiting
+        entry |= _more(view)
         if view.item < 0:
             shown[view.task] = entry
         else:
@@ -123,7 +122,18 @@ def task(view: views.TaskView) -> dict[str, object]:
         "run_id": run_id_text(view.run_id),
         "chunk_count": view.chunks,
         "waiting": view.waiting,
+    } | _more(view)
+
+
+def _more(view: views.TaskView) -> dict[str, object]:
+    """Return what only some tasks have."""
+    found = {
+        "waiting": view.waiting,
+        "child_execution_id": view.child_name,
+        "item_count": view.items,
+        "phase": view.phase,
     }
+    return {name: value for name, value in found.items() if value}
 
 
 def run(

@@ -11,6 +11,7 @@ from bend_server.ports.engine import TaskOverlay
 from bend_server.ports.store import ExecutionSummary
 from bend_server.rpc import messages, paging, rest_json, views
 from bend_server.rpc.engine_service.call import Call, call_of, wait_seconds
+from bend_server.rpc.folded_views import NEW_RUNS, FoldedViews, contiguous
 from bend_server.rpc.rooms import OUTPUT_BYTES_MAX, Rooms
 
 TASKS_SHOWN_MAX = 1000
@@ -28,8 +29,33 @@ async def execution_tasks(
     live = not views.is_terminal(summary.status)
     if overlay is None:
         overlay = rooms.engine.waiting(summary.id) if live else []
+    # Events first: a row that they speak of is there when the rows are read.
+    events = await rooms.reads.execution_events(summary.id)
     rows = await rooms.reads.task_results(summary.id)
-    return views.task_views(plan, rows, overlay, live=live)
+    if plan.plain and not any(event.kind in NEW_RUNS for event in events):
+        return views.task_views(plan, rows, overlay, live=live)
+    rows, events = contiguous(rows, events)
+    made = FoldedViews(plan, summary, rows, events, overlay).views()
+    return await _with_children(rooms, summary.namespace, made)
+
+
+async def _with_children(
+    rooms: Rooms, namespace: str, tasks: list[views.TaskView]
+) -> list[views.TaskView]:
+    """Return tasks with the public ids of the executions that they started."""
+    wanted = sorted({task.child for task in tasks if task.child})
+    names: dict[int, str] = {}
+    for first in range(0, len(wanted), SLICE):
+        found = await rooms.reads.executions_by_id(
+            namespace, wanted[first : first + SLICE], payloads=False
+        )
+        names |= {one.id: one.public_id for one in found}
+    if not names:
+        return tasks
+    return [
+        task._replace(child_name=names.get(task.child, "")) if task.child else task
+        for task in tasks
+    ]
 
 
 async def with_outputs(
