@@ -352,7 +352,7 @@ def decide_approval(
     task: int,
     item: int,
     try_: int,
-    approved: bool,  # noqa: FBT001 (a column of the row)
+    approved: bool,
     comment: str,
     data: bytes,
     actor: str,
