@@ -3,6 +3,8 @@
 from enum import IntEnum
 from typing import NamedTuple
 
+import orjson
+
 
 class Wait(NamedTuple):
     """What a unit begins to wait for, rendered from its input.
@@ -60,3 +62,17 @@ class SignalTaken(IntEnum):
     KEPT = 2
     FULL = 3
     ENDED = 4
+
+
+_PAYLOAD = b',"payload":'
+
+
+def signal_body(name: str, payload: bytes) -> bytes:
+    """Return the body of a SIGNALLED event; the payload is in it byte for byte."""
+    return b'{"name":' + orjson.dumps(name) + _PAYLOAD + payload + b"}"
+
+
+def read_signal(body: bytes) -> tuple[str, bytes]:
+    """Return name and payload of a SIGNALLED event's body."""
+    name: str = orjson.loads(body)["name"]
+    return name, body[len(b'{"name":' + orjson.dumps(name) + _PAYLOAD) : -1]

@@ -214,8 +214,10 @@ class Commits:
         self, gathering: Gathering, execution: int, batch: Batch, error: DomainError
     ) -> None:
         log.error("execution_refused", execution=execution, reason=error.reason)
+        fresh = False
         for starting in gathering.starts:
             if starting.row.id == execution:
+                fresh = True
                 starting.call.put(starting.place, StartOutcome(0, "", False, 0, error))
         gathering.strip(execution)
         self.gathering.strip(execution)
@@ -224,7 +226,7 @@ class Commits:
         gathering.acks.clear()
         self.gathering.acks.clear()
         self._live.states.pop(execution, None)
-        if not batch.starts:
+        if not fresh:
             self._live.held[execution] = None
             first_seq = min(
                 *(row.seq for row in batch.results),

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from bend_server.core import limits
+from bend_server.core.model import Phase
 from bend_server.core.plan import ExpressionError, Hole, HolePart, Scope
 from bend_server.language.cel_library import Programs
 from bend_server.language.cel_syntax import BadExpression, Select, parse_expression
@@ -154,6 +155,11 @@ class Templates:
         self._memory = memory
         self._findings = findings
 
+    def within(self, local: frozenset[str], phase: Phase, remark: str = "") -> "Templates":
+        """Return what compiles the templates of a place that sees other names."""
+        names = self._names.within(local, phase, remark)
+        return Templates(names, self._programs, self._memory, self._findings)
+
     def expression(self, source: str, path: Path) -> Expression | None:
         """Compile a bare expression or one template; None after a finding."""
         text = source.strip()
@@ -162,13 +168,8 @@ class Templates:
                 text = _only(split_template(text))
             return compile_expression(text, self._names, self._programs)
         except BadExpression as error:
-            self._refuse(error, text, path)
+            self.refuse(error, text, path)
             return None
-
-    def condition(self, source: str, path: Path, task: str) -> Callable[[Scope], bool] | None:
-        """Compile a condition; None after a finding. Its references are `expression`'s."""
-        expression = self.expression(source, path)
-        return None if expression is None else self.judge(expression, task)
 
     def judge(self, expression: Expression, task: str) -> Callable[[Scope], bool]:
         """Return the callable of a condition."""
@@ -207,16 +208,18 @@ class Templates:
 
     def refuse(self, error: BadExpression, text: str, path: Path) -> None:
         """Record what was refused."""
-        self._refuse(error, text, path)
+        where = f" at character {error.offset + 1} of '{cut(text, 120)}'"
+        self._findings.add(error.reason, error.message + where, path)
 
     @property
     def memory(self) -> Memory:
         """The parsed documents of the plan."""
         return self._memory
 
-    def _refuse(self, error: BadExpression, text: str, path: Path) -> None:
-        where = f" at character {error.offset + 1} of '{cut(text, 120)}'"
-        self._findings.add(error.reason, error.message + where, path)
+    @property
+    def findings(self) -> Findings:
+        """Where findings go."""
+        return self._findings
 
 
 TOO_LARGE = f"the rendered value is larger than the limit of {limits.BLOB_BYTES_MAX} bytes"
@@ -374,9 +377,9 @@ def _value_gap(
                 raise _failed(label, expression, error) from None
 
         return output_gap
+    if reference.kind in {"input", "item"} and not steps:
+        return _raw_gap(reference.kind)
     if reference.kind == "input":
-        if not steps:
-            return lambda scope, _holes: scope.input
 
         def input_gap(scope: Scope, _holes: list[Hole]) -> bytes:
             try:
@@ -386,6 +389,13 @@ def _value_gap(
 
         return input_gap
     return _computed_gap(expression, label, memory)
+
+
+def _raw_gap(kind: str) -> Gap:
+    """Return the gap of the whole input or item: the bytes as they are."""
+    if kind == "input":
+        return lambda scope, _holes: scope.input
+    return lambda scope, _holes: scope.item or b"null"
 
 
 def _whole_gap(task: int, pointer: str, holes_allowed: bool) -> Gap:

@@ -195,6 +195,12 @@ class ControlStore(Protocol):
         """Return (id, public id) of executions that a filter names, by id, after one id."""
         ...
 
+    async def find_approval(
+        self, execution: int, task: int, item: int, try_: int
+    ) -> ApprovalSummary | None:
+        """Read one approval."""
+        ...
+
     async def letters(self, partitions: Sequence[int], limit: int) -> list[StoredLetter]:
         """Return the letters of the partitions, by id."""
         ...

@@ -222,6 +222,12 @@ class MemoryControl:
         ]
         return found[:limit]
 
+    async def find_approval(
+        self, execution: int, task: int, item: int, try_: int
+    ) -> ApprovalSummary | None:
+        """Read one approval."""
+        return self._db.control.approvals.get((execution, task, item, try_))
+
     async def letters(self, partitions: Sequence[int], limit: int) -> list[StoredLetter]:
         """Return letters, by id."""
         found = [

@@ -19,6 +19,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from bend_server.core.model import CacheRow
 from bend_server.ports.control import (
     BULK_RUNNING,
+    ApprovalSummary,
     BulkRow,
     ChildRow,
     Contender,
@@ -27,6 +28,7 @@ from bend_server.ports.control import (
 )
 from bend_server.storage.database import Database, among, listed
 from bend_server.storage.rows import CACHE_COLUMNS, TERMINAL_FROM
+from bend_server.storage.sql_control_reads import one_approval
 from bend_server.storage.sql_reads import labelled
 from bend_server.storage.tables import bulk, cache_entry, execution, mailbox
 
@@ -219,6 +221,14 @@ class SqlControl:
             query = query.where(columns.started_us < wanted.started_before_us)
         found = await self._all(query.order_by(columns.id).limit(limit))
         return [(row[0], row[1]) for row in found]
+
+    async def find_approval(
+        self, execution: int, task: int, item: int, try_: int
+    ) -> ApprovalSummary | None:
+        """Read one approval."""
+        query = one_approval(execution, task, item, try_)
+        found = await self._db.query(lambda connection: connection.execute(query).first())
+        return None if found is None else ApprovalSummary._make(found)
 
     async def letters(self, partitions: Sequence[int], limit: int) -> list[StoredLetter]:
         """Return letters, by id."""

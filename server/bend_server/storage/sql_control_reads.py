@@ -1,7 +1,9 @@
 """Approvals, bulk jobs and children for the API, in SQL that both databases run."""
 
+from typing import Any
+
 import orjson
-from sqlalchemy import Connection, select, tuple_
+from sqlalchemy import Connection, Select, select, tuple_
 
 from bend_server.ports.control import ApprovalSummary, BulkRow
 from bend_server.storage.database import Database
@@ -20,6 +22,17 @@ def may_decide(row: ApprovalSummary, assignee: str | None) -> bool:
         return True
     names = orjson.loads(row.assignees) if row.assignees else []
     return not names or assignee in names
+
+
+def one_approval(execution: int, task: int, item: int, try_: int) -> Select[Any]:
+    """Return the query for one approval."""
+    columns = approval.c
+    return APPROVALS.where(
+        columns.execution == execution,
+        columns.task == task,
+        columns.item == item,
+        columns["try"] == try_,
+    )
 
 
 class SqlControlReads:
@@ -62,14 +75,7 @@ class SqlControlReads:
         self, namespace: str, execution: int, task: int, item: int, try_: int
     ) -> ApprovalSummary | None:
         """Read one approval."""
-        columns = approval.c
-        query = APPROVALS.where(
-            columns.namespace == namespace,
-            columns.execution == execution,
-            columns.task == task,
-            columns.item == item,
-            columns["try"] == try_,
-        )
+        query = one_approval(execution, task, item, try_).where(approval.c.namespace == namespace)
         found = await self._db.query(lambda connection: connection.execute(query).first())
         return None if found is None else ApprovalSummary._make(found)
 
