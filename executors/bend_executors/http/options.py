@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from bend.errors import ConfigurationError
+from bend_executors.bounds import duration, positive, share
 from bend_executors.configuration import Section
 from bend_executors.reach import Allowance
 
@@ -73,27 +73,3 @@ def read(environment: Mapping[str, str], section: Section) -> Options:
         redirects_max=positive(section, "redirects_max", usual.redirects_max),
         breaker=circuit,
     )
-
-
-def positive(section: Section, key: str, usual: int) -> int:
-    """Return a whole number of at least 1."""
-    value = section.take(key, int, usual)
-    if value < 1:
-        raise ConfigurationError(f"{section.place}.{key}: at least 1 is wanted")
-    return int(value)
-
-
-def duration(section: Section, key: str, usual: float) -> float:
-    """Return seconds, more than 0 and at most a day."""
-    value = section.take(key, float, usual)
-    if not 0 < value <= 86_400:
-        raise ConfigurationError(f"{section.place}.{key}: more than 0, at most 86400 is wanted")
-    return float(value)
-
-
-def share(section: Section, key: str, usual: float) -> float:
-    """Return a share, more than 0 and at most 1."""
-    value = section.take(key, float, usual)
-    if not 0 < value <= 1:
-        raise ConfigurationError(f"{section.place}.{key}: more than 0, at most 1 is wanted")
-    return float(value)
