@@ -19,7 +19,9 @@ ORDER = "shop.v1.Order"
 SERVICE = "shop.v1.Shop"
 
 
-def field(message: Any, name: str, number: int, kind: int, of: str = "", many: bool = False) -> None:
+def field(
+    message: Any, name: str, number: int, kind: int, of: str = "", many: bool = False
+) -> None:
     """Add a field to a message's description."""
     message.field.add(
         name=name,

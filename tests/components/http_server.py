@@ -109,7 +109,9 @@ def framed2(handler: Handler) -> Raw:
     """Return what serves a handler over HTTP/2."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        link = h2.connection.H2Connection(H2Configuration(client_side=False, header_encoding="utf-8"))
+        link = h2.connection.H2Connection(
+            H2Configuration(client_side=False, header_encoding="utf-8")
+        )
         link.initiate_connection()
         writer.write(link.data_to_send())
         asked: dict[int, tuple[dict[str, str], bytearray]] = {}

@@ -250,7 +250,7 @@ def test_only_hosts_and_ports_are_targets(target: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "Echo", "/Echo", "a.b/", "a b/C", "a/b/C", "a.B/C\n"])
 def test_only_services_and_methods_are_methods(text: str) -> None:
-    with pytest.raises(TerminalError, match="package.Service/Method"):
+    with pytest.raises(TerminalError, match=r"package\.Service/Method"):
         names(text)
     assert names("/a.B/C") == names("a.B.C") == ("a.B", "C")
 

@@ -105,7 +105,7 @@ def test_the_machine_itself_is_refused(host: str) -> None:
         ("Example.COM.", "example.com"),
         ("[2606:4700:0::1111]", "2606:4700::1111"),
         ("1.1.1.1", "1.1.1.1"),
-        ("１.１.１.１", "1.1.1.1"),
+        ("\uff11.1.1.\uff11", "1.1.1.1"),
         ("ⓔxample.com", "example.com"),
         ("my_service", "my_service"),
     ],

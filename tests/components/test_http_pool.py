@@ -25,6 +25,7 @@ from tests.components.http_server import (
     serving,
 )
 from tests.kit.certificates import TestAuthority
+from tests.kit.loops import eventually
 
 
 async def many(http: HttpComponent, url: str, count: int, at_once: int, **more: Any) -> list[Any]:
@@ -34,7 +35,8 @@ async def many(http: HttpComponent, url: str, count: int, at_once: int, **more: 
 
     async def work() -> None:
         for _ in todo:
-            found.append((await call(http.request, {"url": url} | more)).output)
+            made = await call(http.request, {"url": url} | more)
+            found.append(made.output)
 
     async with asyncio.TaskGroup() as group:
         for _ in range(at_once):
@@ -127,9 +129,7 @@ def test_idle_connections_are_closed_after_their_time() -> None:
     async def use() -> None:
         async with serving(framed(lambda _: json_reply(1))) as port, opened(idle_s=0.05) as http:
             await many(http, f"http://127.0.0.1:{port}/", 8, 4)
-            async with asyncio.timeout(10):
-                while http.stats()["hosts"]:
-                    await asyncio.sleep(0.01)
+            await eventually(lambda: http.stats()["hosts"] == 0, 10)
             assert http.stats()["connections"] == 0
 
     asyncio.run(use())
@@ -143,9 +143,7 @@ def test_cancelled_calls_give_their_connections_back() -> None:
         async with serving(silent) as port, opened(connections_per_host_max=2) as http:
             values = {"url": f"http://127.0.0.1:{port}/"}
             calls = [asyncio.create_task(call(http.request, values)) for _ in range(6)]
-            async with asyncio.timeout(10):
-                while http.stats()["waiting"] < 4:
-                    await asyncio.sleep(0)
+            await eventually(lambda: http.stats()["waiting"] == 4, 10)
             for one in calls:
                 one.cancel()
             await asyncio.gather(*calls, return_exceptions=True)

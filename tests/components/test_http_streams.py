@@ -10,6 +10,7 @@ from bend import RetryableError, TerminalError
 from bend_executors.http.events import EVENT_BYTES_MAX, Events, Lines, Splitter, Text
 from tests.components.calls import Call, call
 from tests.components.http_server import opened, read_request, serving
+from tests.kit.loops import eventually
 
 SSE = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 
@@ -58,7 +59,9 @@ def test_events_are_partial_outputs_while_the_stream_is_open() -> None:
                 self._event.set()
 
         first = SSE + chunk(b'event: token\ndata: {"text": "Hel"}\nid: 1\n\n')
-        rest = chunk(b"data: lo\ndata: you\n\ndata: [DONE]\n\n") + chunk(b"data: cut") + b"0\r\n\r\n"
+        rest = (
+            chunk(b"data: lo\ndata: you\n\ndata: [DONE]\n\n") + chunk(b"data: cut") + b"0\r\n\r\n"
+        )
         serve = answering(first, rest, then=seen)
         async with serving(serve) as port, opened() as http:
             return await call(
@@ -106,19 +109,22 @@ def test_events_split_anywhere_are_the_same(ends: bytes) -> None:
         assert found + events.end() == expected, size
 
 
+def feed(pieces: Any, data: bytes) -> None:
+    """Give the same bytes ten times."""
+    for _ in range(10):
+        pieces.feed(data)
+
+
 @pytest.mark.parametrize("pieces", [Events(), Lines()])
 def test_an_endless_event_is_refused(pieces: Any) -> None:
     with pytest.raises(TerminalError) as caught:
-        for _ in range(10):
-            pieces.feed(b"data: " + b"x" * (EVENT_BYTES_MAX // 4))
+        feed(pieces, b"data: " + b"x" * (EVENT_BYTES_MAX // 4))
     assert caught.value.reason == "RESPONSE_TOO_LARGE"
 
 
 def test_many_data_lines_are_one_event_and_bounded_together() -> None:
-    events = Events()
     with pytest.raises(TerminalError):
-        for _ in range(10):
-            events.feed(b"data: " + b"x" * (EVENT_BYTES_MAX // 4) + b"\n")
+        feed(Events(), b"data: " + b"x" * (EVENT_BYTES_MAX // 4) + b"\n")
 
 
 def test_pieces_of_text_are_small_and_lines_are_whole() -> None:
@@ -161,8 +167,7 @@ def test_waiting_for_a_connection_has_its_time() -> None:
         async with serving(silent) as port, opened(connections_per_host_max=1) as http:
             url = f"http://127.0.0.1:{port}/"
             first = asyncio.create_task(call(http.request, {"url": url}))
-            while not http.stats()["connections"]:
-                await asyncio.sleep(0)
+            await eventually(lambda: http.stats()["connections"] == 1, 10)
             with pytest.raises(RetryableError, match="pool timed out"):
                 await call(http.request, {"url": url, "timeout_pool": "30ms"})
             first.cancel()

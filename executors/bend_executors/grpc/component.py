@@ -4,7 +4,7 @@ import asyncio
 import base64
 import binascii
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -142,7 +142,7 @@ class Shape:
 
     __slots__ = ("collect", "defaults", "limit", "proto_names")
 
-    def __init__(self, proto_names: bool, defaults: bool, limit: int, collect: str) -> None:  # noqa: FBT001
+    def __init__(self, proto_names: bool, defaults: bool, limit: int, collect: str) -> None:
         self.proto_names = proto_names
         self.defaults = defaults
         self.limit = limit
@@ -182,7 +182,7 @@ class Call:
         except grpc.aio.AioRpcError as error:
             raise failure(error, f"reflection of {wanted.service}") from None
 
-    async def answers(self, link: "Link", method: "Method") -> AsyncIterator[Any]:
+    async def answers(self, link: "Link", method: "Method") -> AsyncGenerator[Any, None]:
         """Yield a stream's messages, and at last Final(output)."""
         import grpc
         import grpc.aio

@@ -8,8 +8,18 @@ KEY = re.compile(r"[a-z0-9_.-]{1,128}")
 VALUE = re.compile(r"[\x20-\x7e]{0,4096}")
 BYTES_MAX = 8 * 1024
 RESERVED = frozenset(
-    "host te content-type content-length transfer-encoding connection user-agent "
-    "keep-alive upgrade proxy-authorization".split()
+    [
+        "host",
+        "te",
+        "content-type",
+        "content-length",
+        "transfer-encoding",
+        "connection",
+        "user-agent",
+        "keep-alive",
+        "upgrade",
+        "proxy-authorization",
+    ]
 )
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -17,7 +18,6 @@ PATHS = tuple(
     f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo"
     for version in ("v1", "v1alpha")
 )
-Call = grpc.aio.StreamStreamCall
 
 
 async def files_of(
@@ -52,7 +52,7 @@ async def _ask(
         request_serializer=pb.ServerReflectionRequest.SerializeToString,
         response_deserializer=pb.ServerReflectionResponse.FromString,
     )
-    call: Call = opened(timeout=timeout_s, metadata=metadata)
+    call: Any = opened(timeout=timeout_s, metadata=metadata)
     try:
         found: dict[str, descriptor_pb2.FileDescriptorProto] = {}
         size = 0
@@ -77,7 +77,7 @@ async def _ask(
 
 
 async def _answer(
-    call: Call, request: pb.ServerReflectionRequest, service: str
+    call: Any, request: pb.ServerReflectionRequest, service: str
 ) -> AsyncIterator[tuple[descriptor_pb2.FileDescriptorProto, int]]:
     try:
         await call.write(request)

@@ -92,7 +92,5 @@ class Unpacker:
                 self._inner = zlib.decompressobj(GZIP_OR_ZLIB)
                 found += self._inner.decompress(rest, room + 1 - len(found))
         except zlib.error as error:
-            raise TerminalError(
-                "INVALID_RESPONSE", f"the body does not unpack: {error}"
-            ) from None
+            raise TerminalError("INVALID_RESPONSE", f"the body does not unpack: {error}") from None
         return found

@@ -1,7 +1,7 @@
 """The component: one pool of connections, a circuit for each host, every connection guarded."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -165,7 +165,7 @@ class Call:
         self._collect = collect
         self._circuit: Circuit | None = None
 
-    async def answers(self, request: "Request") -> AsyncIterator[Any]:
+    async def answers(self, request: "Request") -> AsyncGenerator[Any, None]:
         """Yield partial outputs and at last Final(output)."""
         from bend_executors.http.target import redirected
 
@@ -185,7 +185,7 @@ class Call:
             f"{request.target.shown}: more than {self._redirects_max} redirects",
         )
 
-    async def _hop(self, request: "Request") -> AsyncIterator[Any]:
+    async def _hop(self, request: "Request") -> AsyncGenerator[Any, None]:
         from bend_executors.http.pool import connection_error
         from bend_executors.http.wire import WireError, WireTimeout
 
@@ -235,7 +235,7 @@ class Call:
         """Count a call that took all its time before the host answered."""
         self._failed()
 
-    async def _read(self, request: "Request", exchange: "Exchange") -> AsyncIterator[Any]:
+    async def _read(self, request: "Request", exchange: "Exchange") -> AsyncGenerator[Any, None]:
         found = dict(exchange.headers)
         status = exchange.status
         if status in REDIRECT_CODES and "location" in found:
@@ -299,9 +299,7 @@ class Incoming:
             data = self._unpacker.feed(data, self._limit - self._size)
         self._size += len(data)
         if self._size > self._limit:
-            raise TerminalError(
-                "RESPONSE_TOO_LARGE", f"the body has more than {self._limit} bytes"
-            )
+            raise TerminalError("RESPONSE_TOO_LARGE", f"the body has more than {self._limit} bytes")
         return data
 
     async def whole(self) -> bytes:

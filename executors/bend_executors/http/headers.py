@@ -13,11 +13,23 @@ TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
 CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 # The connection's own business: who sets them could hide a request inside another.
 OURS = frozenset(
-    "host content-length transfer-encoding connection keep-alive upgrade te trailer expect "
-    "proxy-connection proxy-authorization http2-settings".split()
+    [
+        "host",
+        "content-length",
+        "transfer-encoding",
+        "connection",
+        "keep-alive",
+        "upgrade",
+        "te",
+        "trailer",
+        "expect",
+        "proxy-connection",
+        "proxy-authorization",
+        "http2-settings",
+    ]
 )
 # All that a redirect to another host still gets; a token may hide under any other name.
-NEUTRAL = frozenset("accept accept-language content-type idempotency-key user-agent".split())
+NEUTRAL = frozenset(["accept", "accept-language", "content-type", "idempotency-key", "user-agent"])
 OF_A_BODY = frozenset(("content-type", "content-encoding", "content-language"))
 
 
