@@ -104,10 +104,19 @@ def test_a_small_body_that_unpacks_to_a_huge_one_is_refused() -> None:
     assert error.reason == "RESPONSE_TOO_LARGE"
 
 
-@pytest.mark.parametrize("coding", ["br", "gzip"])
-def test_a_body_that_cannot_be_unpacked_says_so(coding: str) -> None:
-    error = refusal(lambda _: (200, {"content-encoding": coding}, b"what is this"))
-    assert error.reason == "INVALID_RESPONSE"
+@pytest.mark.parametrize(
+    ("coding", "data"),
+    [
+        ("br", b"what is this"),
+        ("gzip", b"what is this"),
+        ("gzip", gzip.compress(b"cut")[:-1]),
+        ("gzip", gzip.compress(b"garbage follows") + b"???"),
+        ("gzip", gzip.compress(b"") * 1000),
+    ],
+)
+def test_a_body_that_cannot_be_unpacked_says_so(coding: str, data: bytes) -> None:
+    headers = {"content-type": "text/plain", "content-encoding": coding}
+    assert refusal(lambda _: (200, headers, data)).reason == "INVALID_RESPONSE"
 
 
 def test_sizes_are_bounded_both_ways() -> None:

@@ -211,6 +211,25 @@ def test_plain_http_behind_an_https_url_is_a_broken_connection() -> None:
     assert caught.value.reason == "HTTP_CONNECTION"
 
 
+def test_a_host_that_never_ends_its_handshake_costs_each_task_its_own_time_only() -> None:
+    """Tasks wait for each other's handshake; ten times their time would be a pile-up."""
+
+    async def mute(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    async def use() -> None:
+        async with serving(mute) as port, opened() as http:
+            values = {"url": f"https://localhost:{port}/", "timeout_connect": "200ms"}
+            begin = asyncio.get_running_loop().time()
+            calls = [call(http.request, values) for _ in range(10)]
+            failed = await asyncio.gather(*calls, return_exceptions=True)
+            assert [getattr(one, "reason", one) for one in failed] == ["HTTP_TIMEOUT"] * 10
+            assert asyncio.get_running_loop().time() - begin < 1.5
+            assert http.stats()["connections"] == http.stats()["hosts"] == 0
+
+    asyncio.run(use())
+
+
 def section(tmp_path: Path, text: str) -> configuration.Section:
     (tmp_path / "components.yaml").write_text(text, encoding="utf-8")
     return configuration.load({"BEND_HOME": str(tmp_path)}).section("http")

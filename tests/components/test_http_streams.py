@@ -231,3 +231,11 @@ def test_a_second_answer_that_nobody_asked_for_ends_the_connection() -> None:
 
     assert asyncio.run(use(1)) == ([1, 1, 1], 1)
     assert asyncio.run(use(2)) == ([1, 1, 1], 0)
+
+
+def test_a_code_is_the_reason_though_its_body_never_ends() -> None:
+    head = b"HTTP/1.1 404 No\r\ncontent-type: text/plain\r\ncontent-length: 100\r\n\r\nno such"
+    with pytest.raises(TerminalError) as caught:
+        asyncio.run(get(answering(head)))
+    assert caught.value.reason == "HTTP_404"
+    assert caught.value.details == {"status_code": 404, "body": "no such"}

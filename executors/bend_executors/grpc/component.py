@@ -181,6 +181,10 @@ class Call:
             return await link.method(wanted, given, self._left_s(), self._metadata)
         except grpc.aio.AioRpcError as error:
             raise failure(error, f"reflection of {wanted.service}") from None
+        except TimeoutError:
+            raise RetryableError(
+                "GRPC_DEADLINE_EXCEEDED", f"{self._method}: the server was not described in time"
+            ) from None
 
     async def answers(self, link: "Link", method: "Method") -> AsyncGenerator[Any, None]:
         """Yield a stream's messages, and at last Final(output)."""

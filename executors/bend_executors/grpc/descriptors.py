@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError
 from bend import TerminalError
 
 FILES_MAX = 1000
-BYTES_MAX = 16 * 1024 * 1024
+BYTES_MAX = 8 * 1024 * 1024
 
 
 class Method(NamedTuple):
@@ -102,6 +102,7 @@ class Catalog:
         self._files = {file.name: file for file in files}
         if len(self._files) > FILES_MAX:
             raise invalid(f"more than {FILES_MAX} files")
+        self.size = sum(file.ByteSize() for file in self._files.values())
         self._methods: dict[Names, Method] = {}
         self._add_all()
 

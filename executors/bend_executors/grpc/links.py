@@ -1,11 +1,14 @@
 """Channels to servers, each with what is known of its services: bounded, and renewed in time."""
 
 import asyncio
+import ssl
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
 from hashlib import sha256
+from pathlib import Path
 
 import grpc
 import grpc.aio
@@ -16,7 +19,8 @@ from bend_executors.grpc.options import Connection, Options
 from bend_executors.grpc.reflection import files_of
 from bend_executors.reach import checked_addresses, host_name
 
-CATALOGS_MAX = 64
+CATALOGS_MAX = 256
+CATALOG_BYTES_MAX = 16 * 1024 * 1024
 
 
 def place(target: str) -> tuple[str, int]:
@@ -33,21 +37,80 @@ def place(target: str) -> tuple[str, int]:
 
 
 def credentials(connection: Connection | None) -> grpc.ChannelCredentials:
-    """Return TLS with the connection's trust, else with gRPC's own roots."""
+    """Return TLS with the connection's trust, else with the system's roots."""
     if connection is None:
-        return grpc.ssl_channel_credentials()
-    return grpc.ssl_channel_credentials(connection.ca, connection.key, connection.certificate)
+        return grpc.ssl_channel_credentials(system_roots())
+    return grpc.ssl_channel_credentials(
+        connection.ca or system_roots(), connection.key, connection.certificate
+    )
+
+
+@cache
+def system_roots() -> bytes | None:
+    """Return the system's roots as PEM; None, for gRPC's own, where they are in no file.
+
+    gRPC prefers the roots of its package, which know nothing of a company's own authority.
+    """
+    file = ssl.get_default_verify_paths().cafile
+    if not file:
+        return None
+    try:
+        return Path(file).read_bytes() or None
+    except OSError:
+        return None
+
+
+class Catalogs:
+    """What is known of services: bounded in number and bytes, for all channels together."""
+
+    def __init__(self) -> None:
+        self._found: OrderedDict[tuple[int, str], Catalog] = OrderedDict()
+        self._size = 0
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def get(self, key: tuple[int, str]) -> Catalog | None:
+        """Return a description that was kept."""
+        found = self._found.get(key)
+        if found is not None:
+            self._found.move_to_end(key)
+        return found
+
+    def keep(self, key: tuple[int, str], catalog: Catalog) -> None:
+        """Keep a description; the least recently used ones leave."""
+        self.forget(key)
+        self._found[key] = catalog
+        self._size += catalog.size
+        while len(self._found) > CATALOGS_MAX or (
+            self._size > CATALOG_BYTES_MAX and len(self._found) > 1
+        ):
+            self.forget(next(iter(self._found)))
+
+    def forget(self, key: tuple[int, str]) -> None:
+        """Drop a description."""
+        old = self._found.pop(key, None)
+        if old is not None:
+            self._size -= old.size
+
+    def leave(self, number: int) -> None:
+        """Drop all of one channel."""
+        for key in [key for key in self._found if key[0] == number]:
+            self.forget(key)
 
 
 class Link:
     """One channel; closed when its time is over and nobody uses it any more."""
 
-    def __init__(self, channel: grpc.aio.Channel, ends: float) -> None:
+    def __init__(
+        self, number: int, channel: grpc.aio.Channel, ends: float, catalogs: Catalogs
+    ) -> None:
+        self.number = number
         self.channel = channel
         self.ends = ends
         self.users = 0
         self.gone = False
-        self._catalogs: OrderedDict[str, Catalog] = OrderedDict()
+        self._catalogs = catalogs
         self._asking = asyncio.Lock()
 
     async def method(
@@ -57,11 +120,15 @@ class Link:
         timeout_s: float,
         metadata: list[tuple[str, str]],
     ) -> Method:
-        """Return a method by a given descriptor set, else by asking the server, once a service."""
-        key = sha256(given).hexdigest() if given is not None else wanted.service
+        """Return a method by a given descriptor set, else by asking the server, once a service.
+
+        Raises TimeoutError, also when other tasks' asking takes the time.
+        """
+        name = sha256(given).hexdigest() if given is not None else wanted.service
+        key = (self.number, name)
         found = self._catalogs.get(key)
         if found is None:
-            async with self._asking:
+            async with asyncio.timeout(timeout_s), self._asking:
                 found = self._catalogs.get(key)
                 if found is None:
                     files = (
@@ -69,14 +136,13 @@ class Link:
                         if given is not None
                         else await files_of(self.channel, wanted.service, timeout_s, metadata)
                     )
-                    found = self._catalogs[key] = Catalog(files)
-                    while len(self._catalogs) > CATALOGS_MAX:
-                        self._catalogs.popitem(last=False)
+                    found = Catalog(files)
+                    self._catalogs.keep(key, found)
         return found.method(wanted)
 
     def forget(self, service: str) -> None:
         """Drop what reflection said of a service: the server has another version now."""
-        self._catalogs.pop(service, None)
+        self._catalogs.forget((self.number, service))
 
 
 class Links:
@@ -85,6 +151,8 @@ class Links:
     def __init__(self, options: Options) -> None:
         self._options = options
         self._links: OrderedDict[tuple[str, ...], Link] = OrderedDict()
+        self._catalogs = Catalogs()
+        self._count = 0
 
     @asynccontextmanager
     async def link(
@@ -97,33 +165,35 @@ class Links:
         """
         name = connection.name if connection is not None else ""
         key = (namespace, target, name, str(tls))
-        link = self._links.get(key)
+        link, old = self._links.get(key), None
         if link is None or link.ends < time.monotonic():
             made = await self._open(target, connection, tls=tls)
             # Another task may have opened one meanwhile; then this one is not needed.
             link = self._links.get(key)
             if link is None or link.ends < time.monotonic():
-                await self._retire(key)
-                link = self._links[key] = made
+                old, link = link, made
+                self._links[key] = made
             else:
-                await made.channel.close()
+                old = made
         self._links.move_to_end(key)
         link.users += 1
         try:
+            if old is not None:
+                await self._leave(old)
             while len(self._links) > self._options.channels_max:
-                await self._retire(next(iter(self._links)))
+                await self._leave(self._links.pop(next(iter(self._links))))
             yield link
         finally:
             link.users -= 1
             if link.gone and not link.users:
                 await link.channel.close()
 
-    async def _retire(self, key: tuple[str, ...]) -> None:
-        old = self._links.pop(key, None)
-        if old is not None:
-            old.gone = True
-            if not old.users:
-                await old.channel.close()
+    async def _leave(self, link: Link) -> None:
+        """Close a channel that is no longer offered, at once or after its last call."""
+        link.gone = True
+        self._catalogs.leave(link.number)
+        if not link.users:
+            await link.channel.close()
 
     async def _open(self, target: str, connection: Connection | None, *, tls: bool) -> Link:
         host, port = place(target)
@@ -155,12 +225,14 @@ class Links:
             channel = grpc.aio.secure_channel(address, credentials(connection), options)
         else:
             channel = grpc.aio.insecure_channel(address, options)
-        return Link(channel, time.monotonic() + self._options.channel_s)
+        self._count += 1
+        ends = time.monotonic() + self._options.channel_s
+        return Link(self._count, channel, ends, self._catalogs)
 
     async def close(self) -> None:
         """Close all channels."""
-        for key in list(self._links):
-            await self._retire(key)
+        while self._links:
+            await self._leave(self._links.popitem()[1])
 
     def stats(self) -> dict[str, int]:
         """Return how many channels there are, and how many calls use them."""

@@ -63,7 +63,7 @@ async def _ask(
                 size += length
                 found.setdefault(file.name, file)
             if len(found) > FILES_MAX or size > BYTES_MAX:
-                raise invalid(f"{service} is described by more than {FILES_MAX} files or 16 MiB")
+                raise invalid(f"{service} is described by more than {FILES_MAX} files or 8 MiB")
             asked = {one.file_by_filename for one in wanted}
             missing = {name for file in found.values() for name in file.dependency}
             wanted += [

@@ -9,6 +9,8 @@ from typing import Any
 from bend import TerminalError, payloads
 
 GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
+# Each one costs a copy of what follows it.
+MEMBERS_MAX = 64
 CODINGS = frozenset(("gzip", "x-gzip", "deflate"))
 
 
@@ -75,6 +77,7 @@ class Unpacker:
         self._coding = coding
         self._inner = zlib.decompressobj(GZIP_OR_ZLIB)
         self._first = True
+        self._members = 1
 
     def feed(self, data: bytes, room: int) -> bytes:
         """Return what the bytes unpack to, at most `room` + 1 bytes.
@@ -89,8 +92,18 @@ class Unpacker:
             found = self._inner.decompress(data, room + 1)
             while self._inner.eof and self._inner.unused_data and len(found) <= room:
                 rest = self._inner.unused_data
+                self._members += 1
+                if self._members > MEMBERS_MAX:
+                    raise TerminalError(
+                        "INVALID_RESPONSE", f"the body has more than {MEMBERS_MAX} gzip members"
+                    )
                 self._inner = zlib.decompressobj(GZIP_OR_ZLIB)
                 found += self._inner.decompress(rest, room + 1 - len(found))
         except zlib.error as error:
             raise TerminalError("INVALID_RESPONSE", f"the body does not unpack: {error}") from None
         return found
+
+    def end(self) -> None:
+        """Check that the body was whole. Raises TerminalError INVALID_RESPONSE."""
+        if not self._first and not self._inner.eof:
+            raise TerminalError("INVALID_RESPONSE", "the compressed body is cut off")

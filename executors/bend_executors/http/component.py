@@ -21,6 +21,7 @@ Duration = float | str
 
 SNIPPET_CHARS = 1000
 SNIPPET_BYTES_MAX = 16 * 1024
+SNIPPET_S = 2.0
 RETRYABLE_CODES = frozenset({408, 425, 429})
 BROKEN_CODES = frozenset({502, 503, 504})
 REDIRECT_CODES = frozenset({301, 302, 303, 307, 308})
@@ -294,6 +295,8 @@ class Incoming:
         """Return the next bytes, None at the end. Raises TerminalError RESPONSE_TOO_LARGE."""
         data = await self._exchange.part()
         if data is None:
+            if self._unpacker is not None:
+                self._unpacker.end()
             return None
         if self._unpacker is not None:
             data = self._unpacker.feed(data, self._limit - self._size)
@@ -317,16 +320,17 @@ class Incoming:
 
     async def snippet(self) -> str:
         """Return the beginning of a body that is shown in an error."""
+        from bend_executors.http.wire import WireError, WireTimeout
+
         self._limit = max(self._limit, SNIPPET_BYTES_MAX)
         data = b""
-        while len(data) < SNIPPET_CHARS * 4:
-            try:
-                part = await self.part()
-            except TerminalError:
-                break
-            if part is None:
-                break
-            data += part
+        try:
+            # The code is the answer: a body that does not come must not become its reason.
+            async with asyncio.timeout(SNIPPET_S):
+                while len(data) < SNIPPET_CHARS * 4 and (part := await self.part()) is not None:
+                    data += part
+        except (TerminalError, WireError, WireTimeout, TimeoutError):
+            pass
         return data[: SNIPPET_CHARS * 4].decode("utf-8", "replace")[:SNIPPET_CHARS]
 
 

@@ -185,19 +185,37 @@ class Pool:
         try:
             if lock is None:
                 return await self._dial(key, host, target, connect_s)
-            async with lock:
-                if host.shared is not None and host.shared.live:
-                    self._forget(host)
-                    self._next(key)
-                    return host.shared
-                found = await self._dial(key, host, target, connect_s)
-                host.learning = lock if isinstance(found, Shared) else None
-                return found
+            return await self._learn(key, host, target, connect_s, lock)
         except BaseException:
             self._forget(host)
             self._drop_if_empty(key, host)
             self._next(key)
             raise
+
+    async def _learn(
+        self, key: Key, host: Host, target: Target, connect_s: float, lock: asyncio.Lock
+    ) -> Wire | Shared:
+        """Connect, one task after the other until it is known whether the host speaks HTTP/2.
+
+        Waiting for the others counts: they may all wait for a host that does not answer.
+        """
+        loop = asyncio.get_running_loop()
+        end = loop.time() + connect_s
+        try:
+            async with asyncio.timeout(connect_s):
+                await lock.acquire()
+        except TimeoutError:
+            raise WireTimeout("connect") from None
+        try:
+            if host.shared is not None and host.shared.live:
+                self._forget(host)
+                self._next(key)
+                return host.shared
+            found = await self._dial(key, host, target, max(0.001, end - loop.time()))
+            host.learning = lock if isinstance(found, Shared) else None
+            return found
+        finally:
+            lock.release()
 
     async def _dial(self, key: Key, host: Host, target: Target, connect_s: float) -> Wire | Shared:
         loop = asyncio.get_running_loop()
