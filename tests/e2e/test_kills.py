@@ -4,7 +4,7 @@ What would break in production if these fail: the promise of the product.
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -65,7 +65,7 @@ def site(database: str, tmp_path: Path, request: pytest.FixtureRequest) -> Itera
 
 @pytest.mark.parametrize(("database", "victim"), CASES)
 def test_a_killed_process_loses_and_doubles_nothing(
-    site: Site, database: str, victim: str, capsys: pytest.CaptureFixture[str]
+    site: Site, database: str, victim: str, figure: Callable[[str], None]
 ) -> None:
     chance = scenario.seeded(f"{victim} on {database}")
     worker = scenario.Worker(site.mesh)
@@ -106,9 +106,8 @@ def test_a_killed_process_loses_and_doubles_nothing(
         starter.join(scenario.END_S_MAX)
         worker.kill()
     verdict = scenario.judge(site.ledger, ids, worker.file)
-    with capsys.disabled():
-        stall = f"stall {progress.stall_s:.2f} s"
-        print(f"\n  {victim} on {database}: in flight {in_flight}, {verdict}, {stall}")
+    stall = f"stall {progress.stall_s:.2f} s"
+    figure(f"{victim} on {database}: in flight {in_flight}, {verdict}, {stall}")
     assert verdict[:4] == (0, 0, 0, 0)
     assert min(in_flight) >= scenario.IN_FLIGHT_MIN
     assert len(ids) == scenario.EXECUTIONS

@@ -15,7 +15,7 @@ from bend.internal.v1 import frames_pb2
 from tests.e2e.hostile.house import ENDED, House
 from tests.kit.loops import eventually, in_loop
 
-pytestmark = [pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(900)]
 
 CLOSED = frames_pb2.QueuedResult.COMPLETED
 IGNORED: dict[str, dict[str, Any]] = {
