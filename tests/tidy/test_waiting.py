@@ -1,4 +1,4 @@
-"""Tests wait for what they wait for: a fixed sleep is too long on one machine, too short on another.
+"""Tests wait for what they wait for: a fixed sleep is too long here and too short there.
 
 `tests/kit` has what waits for a condition: `wait_until`, `eventually`.
 """
