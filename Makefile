@@ -21,7 +21,7 @@ demo: $(STAMP)
 	$(BIN)/python examples/file_triage/demo.py $(if $(DIR),"$(DIR)")
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest -n $(WORKERS)
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from bend_server.bench.lock import heavy
+from tests.kit import streams
 
 ORDER = (
     "core",
@@ -53,19 +54,17 @@ def folder_of(item: pytest.Item) -> Path:
     return item.path.parent
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Sort by room, keeping the order within one.
-
-    Several workers take the tests in this order, each group by one of them: what needs the machine
-    is one group and the first one, as the lock lets one test at a time run anyhow and its worker
-    must not hold back others. It has to come before xdist's own hook, which reads the groups.
-    """
+    """Sort by room, keeping the order within one; workers begin with what needs the machine."""
     items.sort(key=room_of)
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: not needs_machine(item))
-        for item in filter(needs_machine, items):
-            item.add_marker(pytest.mark.xdist_group("machine"))
+        items.sort(key=lambda item: not streams.needs_machine(item.path))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config) -> streams.Streams:
+    """Hand the tests out to workers, when there are any."""
+    return streams.Streams(config)
 
 
 _turn = contextlib.ExitStack()
