@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
 
 from bend_server.bench.lock import heavy
 from tests.kit import streams
@@ -62,9 +63,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config) -> streams.Streams:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> streams.Streams:
     """Hand the tests out to workers, when there are any."""
-    return streams.Streams(config)
+    return streams.Streams(config, log)
 
 
 _turn = contextlib.ExitStack()

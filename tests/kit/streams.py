@@ -5,6 +5,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 MACHINE = "machine"
@@ -28,8 +29,8 @@ class Streams(LoadScopeScheduling):
     https://github.com/pytest-dev/pytest-xdist/issues/1386.
     """
 
-    def __init__(self, config: pytest.Config) -> None:
-        super().__init__(config)
+    def __init__(self, config: pytest.Config, log: Producer) -> None:
+        super().__init__(config, log)
         self._root = config.rootpath
         config.option.loadscopereorder = False
 
