@@ -1,4 +1,4 @@
-"""The sql component on a real PostgreSQL: values, limits, reasons, and sessions that cannot write."""
+"""The sql component on a real PostgreSQL: values, limits, reasons, sessions that cannot write."""
 
 import asyncio
 import time
@@ -97,7 +97,8 @@ def failed(url: str, text: str, **values: Any) -> ComponentError:
 
 def test_values_keep_their_digits_and_their_times(url: str) -> None:
     text = """
-    SELECT 1.10::numeric AS dec, 'NaN'::float8 AS nan, 2::bigint ^ 0 AS one, 9007199254740993 AS big,
+    SELECT 1.10::numeric AS dec, 'NaN'::float8 AS nan, 2::bigint ^ 0 AS one,
+        9007199254740993 AS big,
         timestamptz '2026-01-31 10:00:00.5+02' AS at, timestamp '2026-01-31 10:00' AS local,
         date 'infinity' AS never, interval '1 day 2 hours' AS wait, '\\x0102'::bytea AS seal,
         '6f9619ff-8b86-d011-b42d-00c04fc964ff'::uuid AS id, '{"a": [1, null]}'::jsonb AS j,
@@ -130,7 +131,8 @@ def test_values_keep_their_digits_and_their_times(url: str) -> None:
 def test_parameters_go_in_as_they_come_out(url: str) -> None:
     text = """
     SELECT CAST(:n AS numeric) AS n, CAST(:at AS timestamptz) AS at, CAST(:day AS date) AS day,
-        CAST(:b AS bytea) AS b, CAST(:j AS jsonb) AS j, CAST(:l AS int[]) AS l, CAST(:t AS text) AS t
+        CAST(:b AS bytea) AS b, CAST(:j AS jsonb) AS j, CAST(:l AS int[]) AS l,
+        CAST(:t AS text) AS t
     """
     given = {
         "n": "0.10",
@@ -383,7 +385,10 @@ def test_a_killed_session_is_replaced_and_a_full_pool_says_so(url: str) -> None:
         watcher = await asyncpg.connect(plain(url))
         found = []
         slow = asyncio.ensure_future(query("SELECT pg_sleep(20)"))
-        asked = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(20)%' AND pid <> pg_backend_pid()"
+        asked = (
+            "SELECT count(*) FROM pg_stat_activity "
+            "WHERE query LIKE '%pg_sleep(20)%' AND pid <> pg_backend_pid()"
+        )
         await eventually(lambda: watcher.fetchval(asked), 1)
         with pytest.raises(RetryableError) as caught:
             await query("SELECT 1", timeout_s=0.2)

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 CONNECT_S = 10.0
 POOL_WAIT_S = 10.0
 RECYCLE_S = 1800
-# Its waiting for a lock cannot be interrupted, so it is short; the reason SQL_LOCKED is tried again.
+# Waiting for a lock cannot be interrupted, so it is short; SQL_LOCKED is tried again.
 SQLITE_LOCK_S = 1.0
 # SQLite's one limit holds for values and for the text of a query.
 QUERY_SPACE_BYTES = 1024 * 1024
