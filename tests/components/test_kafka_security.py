@@ -120,7 +120,12 @@ def test_what_every_producer_has(tmp_path: Path) -> None:
             "security.password: is missing",
         ),
         (
-            {"protocol": "SASL_SSL", "mechanism": "PLAIN", "password": {"secret": "NONE"}},
+            {
+                "protocol": "SASL_SSL",
+                "mechanism": "PLAIN",
+                "user": "a",
+                "password": {"secret": "NONE"},
+            },
             "there is no secret NONE",
         ),
         (

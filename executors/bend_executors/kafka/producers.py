@@ -112,7 +112,9 @@ class Line:
                 return
 
     def _on_error(self, error: KafkaError) -> None:
-        self.last_error = error.name()
+        # That all are down says less than why.
+        if not self.last_error or error.code() != KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001
+            self.last_error = error.name()
         if error.fatal() or error.code() in FATAL:
             self.give_up()
 
@@ -214,6 +216,7 @@ class Channel:
     def _deliveries(self, batch: Batch, topic: str, line: Line) -> list[Delivery]:
         found = [one for one in batch.reports if isinstance(one, Delivery)]
         if len(found) == len(batch.reports):
+            line.last_error = ""
             return found
         at, first = next(
             (at, one) for at, one in enumerate(batch.reports) if isinstance(one, KafkaError)
