@@ -42,6 +42,10 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
         None,
         [ctypes.c_void_p, ctypes.c_int16, ctypes.c_size_t, ctypes.POINTER(ctypes.c_int)],
     ),
+    "rd_kafka_mock_broker_set_host_port": (
+        ctypes.c_int,
+        [ctypes.c_void_p, ctypes.c_int32, ctypes.c_char_p, ctypes.c_int],
+    ),
     "rd_kafka_mock_broker_set_down": (ctypes.c_int, [ctypes.c_void_p, ctypes.c_int32]),
     "rd_kafka_mock_broker_set_up": (ctypes.c_int, [ctypes.c_void_p, ctypes.c_int32]),
 }
@@ -93,6 +97,10 @@ class Brokers:
         self._library.rd_kafka_mock_push_request_errors_array(
             self._cluster, request, len(codes), array
         )
+
+    def move(self, host: str, port: int) -> None:
+        """Let the first broker tell clients another address, such as a gate before it."""
+        self._library.rd_kafka_mock_broker_set_host_port(self._cluster, 1, host.encode(), port)
 
     def down(self) -> None:
         """Let no broker listen."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import ssl
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,13 @@ import pytest
 import yaml
 from confluent_kafka import Producer
 
-from bend import TerminalError
+from bend import RetryableError, TerminalError
 from bend.errors import ConfigurationError
 from bend_executors import configuration
 from bend_executors.kafka import KafkaComponent
 from bend_executors.kafka.clusters import Cluster, read_clusters
 from tests.components.calls import call
+from tests.components.kafka_broker import Brokers
 from tests.kit.certificates import TestAuthority
 
 FAR = "broker-1.example:9093,broker-2.example:9093"
@@ -222,3 +224,62 @@ def test_brokers_with_tls_are_not_spoken_to_in_the_clear(
         return str(getattr(caught.value, "reason", ""))
 
     assert asyncio.run(run()) == "KAFKA_TIMEOUT"
+
+
+async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Carry bytes one way until the end."""
+    try:
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+    except (ConnectionError, ssl.SSLError):
+        pass
+    finally:
+        writer.close()
+
+
+async def gate(files: dict[str, str], broker: str) -> tuple[asyncio.Server, int]:
+    """Serve TLS, for clients with a certificate only, before a broker that speaks none."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=files["ca"])
+    context.load_cert_chain(files["certificate"], files["key"])
+    context.verify_mode = ssl.CERT_REQUIRED
+    host, _, port = broker.partition(":")
+
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        inner_reader, inner_writer = await asyncio.open_connection(host, int(port))
+        await asyncio.gather(pump(reader, inner_writer), pump(inner_reader, writer))
+
+    server = await asyncio.start_server(pass_on, "127.0.0.1", 0, ssl=context)
+    return server, server.sockets[0].getsockname()[1]
+
+
+@pytest.mark.parametrize("with_certificate", [True, False])
+def test_a_broker_behind_mutual_tls(
+    tmp_path: Path, files: dict[str, str], with_certificate: bool
+) -> None:
+    async def run() -> Any:
+        brokers = Brokers(1)
+        server, port = await gate(files, brokers.bootstrap)
+        brokers.move("127.0.0.1", port)
+        security = dict(files) if with_certificate else {"ca": files["ca"]}
+        settings = cluster(
+            tmp_path,
+            security,
+            bootstrap=f"127.0.0.1:{port}",
+            delivery_timeout=5 if with_certificate else 0.7,
+        )
+        component = KafkaComponent({"far": settings})
+        try:
+            given = {"cluster": "far", "topic": "t", "value": 1}
+            return (await call(component.publish, given)).output["count"]
+        finally:
+            await asyncio.to_thread(component.close)
+            server.close()
+            brokers.close()
+
+    if with_certificate:
+        assert asyncio.run(run()) == 1
+    else:
+        with pytest.raises(RetryableError) as caught:
+            asyncio.run(run())
+        assert caught.value.reason == "KAFKA_TIMEOUT"

@@ -134,6 +134,25 @@ def test_sqlite_functions_that_reach_out_are_refused(mode: Mode, query: str) -> 
     assert refusal("sqlite", mode, query) == "SQL_REFUSED"
 
 
+@pytest.mark.parametrize("dialect", BOTH)
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT E'\\' , load_extension(1), pg_read_file(1) --'",
+        "SELECT 1E'\\' , load_extension(1), pg_read_file(1) --'",
+        "SELECT _x'\\' , load_extension(1), pg_read_file(1) --'",
+        'SELECT 1 AS "a\\"',
+        'SELECT 1 AS u&"a"',
+        "SELECT 1 \\ 2",
+        "SELECT $tag$ ' $tag$, load_extension(1), pg_read_file(1), ' '",
+        "SELECT /*+ ' */ load_extension(1), pg_read_file(1) /* ' */ AS x",
+        "SELECT 1 -->'\n, load_extension(1), pg_read_file(1) -- '",
+    ],
+)
+def test_what_two_readers_may_read_in_two_ways_is_refused(dialect: Dialect, query: str) -> None:
+    refusal(dialect, "read", query)
+
+
 @pytest.mark.parametrize(
     "query",
     [
@@ -152,6 +171,16 @@ def test_reading_takes_what_only_reads(dialect: Dialect, query: str) -> None:
     assert "--" not in "".join(part for part in statement.parts if isinstance(part, str)).replace(
         "DELETE FROM t; --'", ""
     )
+
+
+def test_comments_do_not_go_to_the_database() -> None:
+    query = "SELECT 1 /* ' */ AS a, ' */ DELETE' AS b -- ; DELETE"
+    for dialect in BOTH:
+        assert checked(dialect, "read", query).parts == ("SELECT 1 AS a, ' */ DELETE' AS b",)
+    # A comment in a comment is PostgreSQL's alone: there it never ends, here a text begins.
+    query = "SELECT /* /* */ ' */ , load_extension(1) --' AS a"
+    assert checked("sqlite", "read", query).parts == ("SELECT ' */ , load_extension(1) --' AS a",)
+    assert refusal("postgresql", "read", query) == "SQL_SYNTAX"
 
 
 def test_postgresql_operators_and_its_harmless_functions_stay_as_they_are() -> None:

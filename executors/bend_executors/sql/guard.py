@@ -17,6 +17,7 @@ from sqlglot.errors import SqlglotError
 from bend import TerminalError
 from bend_executors.sql.connections import Dialect
 from bend_executors.sql.functions import denied
+from bend_executors.sql.words import disagreement
 
 Mode = Literal["read", "write"]
 
@@ -122,13 +123,14 @@ def _check_kinds(root: exp.Expression, mode: Mode) -> None:
 
 
 def _check_tokens(dialect: Dialect, query: str, tokens: list[Token]) -> None:
+    word = disagreement(dialect, query, tokens)
+    if word is not None:
+        raise refused(f"the notation {word[:20]!r} is not taken: use a parameter")
     for at, token in enumerate(tokens):
         text = query[token.start : token.end + 1]
         following = tokens[at + 1] if at + 1 < len(tokens) else None
         if token.token_type in CODED:
             raise refused(f"the notation {text[:20]!r} is not taken: use a parameter")
-        if token.token_type is TokenType.IDENTIFIER and "\\" in text:
-            raise refused("a name has a backslash")
         # U&"\0070g_read_file" is a name in disguise.
         if text.upper() == "U" and following is not None and following.text == "&":
             raise refused("names and texts of the form U& are not taken")
