@@ -26,6 +26,7 @@ FLUSH_S = 5.0
 QUEUE_FULL_WAIT_S = 0.005
 # Messages that are handed over before other tasks have their turn.
 TURN_MESSAGES = 200
+TELLING = frozenset(("_SSL", "_AUTHENTICATION"))
 FATAL = frozenset((KafkaError._FATAL,))  # noqa: SLF001 - its local errors' names
 
 
@@ -112,8 +113,8 @@ class Line:
                 return
 
     def _on_error(self, error: KafkaError) -> None:
-        # That all are down says less than why.
-        if not self.last_error or error.code() != KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001
+        # That a connection ended, or that all did, says less than why.
+        if self.last_error not in TELLING:
             self.last_error = error.name()
         if error.fatal() or error.code() in FATAL:
             self.give_up()
