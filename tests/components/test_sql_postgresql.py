@@ -407,6 +407,12 @@ def test_a_killed_session_is_replaced_and_a_full_pool_says_so(url: str) -> None:
     assert with_component(url, use, pool=1) == ["SQL_TIMEOUT", "SQL_CONNECTION"]
 
 
+def test_sslmode_of_the_url_is_heard(url: str) -> None:
+    assert output(f"{url}?sslmode=disable", "SELECT 1 AS a")["row_count"] == 1
+    error = failed(f"{url}?sslmode=require", "SELECT 1 AS a")
+    assert (error.reason, error.retryable) == ("SQL_CONNECTION", True)
+
+
 def test_no_message_has_the_url(url: str) -> None:
     place = url.rpartition("@")[2].rpartition("/")[0]
     for wrong in (
