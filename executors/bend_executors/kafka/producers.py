@@ -23,9 +23,18 @@ log = logging.getLogger(__name__)
 
 POLL_S = 0.5
 FLUSH_S = 5.0
+METADATA_S = 2.0
 QUEUE_FULL_WAIT_S = 0.005
 # Messages that are handed over before other tasks have their turn.
 TURN_MESSAGES = 200
+REMEMBERED = frozenset(
+    (
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001
+        KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001
+    )
+)
 TELLING = frozenset(("_SSL", "_AUTHENTICATION"))
 FATAL = frozenset((KafkaError._FATAL,))  # noqa: SLF001 - its local errors' names
 
@@ -119,6 +128,21 @@ class Line:
         if error.fatal() or error.code() in FATAL:
             self.give_up()
 
+    async def asked_again(self, error: KafkaError, topic: str) -> bool:
+        """Return True when a refusal was librdkafka's memory, which a question may have renewed.
+
+        Once a broker refused a topic, librdkafka does so by itself for minutes, although the
+        operator may have made or opened the topic meanwhile.
+        """
+        if error.code() not in REMEMBERED:
+            return False
+        try:
+            await asyncio.to_thread(self.producer.list_topics, topic, METADATA_S)
+        except KafkaException as unanswered:
+            log.debug("no metadata of %s: %s", topic, unanswered)
+            return False
+        return True
+
     def give_up(self) -> None:
         """Let no further message in and have what waits reported as failed. Any thread."""
         if not self.broken:
@@ -169,7 +193,17 @@ class Channel:
                 await batch.settled
         except TimeoutError:
             raise RetryableError("KAFKA_TIMEOUT", self._text(topic, line)) from None
-        return self._deliveries(batch, topic, line)
+        found = [one for one in batch.reports if isinstance(one, Delivery)]
+        if len(found) == len(messages):
+            line.last_error = ""
+            return found
+        at, error = next(
+            (at, one) for at, one in enumerate(batch.reports) if isinstance(one, KafkaError)
+        )
+        if error.fatal() or error.code() in FATAL:
+            line.give_up()
+        details = {"delivered": len(found), "failed": len(messages) - len(found), "first": at}
+        raise failure(error, self._text(topic, line), details)
 
     def close(self) -> None:
         """Send what waits, then let the producer go. Blocks for at most some seconds."""
@@ -189,6 +223,7 @@ class Channel:
     ) -> None:
         """Give one message to librdkafka, waiting while its queue is full."""
         loop = asyncio.get_running_loop()
+        first_time = True
         while True:
             report = batch.expect()
             try:
@@ -204,28 +239,19 @@ class Channel:
             except BufferError:
                 batch.unexpect()
             except KafkaException as error:
+                batch.unexpect()
                 found = error.args[0]
                 if found.fatal() or found.code() in FATAL:
                     line.give_up()
-                raise failure(found, self._text(topic, line)) from None
+                if not first_time or not await line.asked_again(found, topic):
+                    raise failure(found, self._text(topic, line)) from None
+                first_time = False
+                continue
             else:
                 return
             if loop.time() > deadline:
                 raise RetryableError("KAFKA_QUEUE_FULL", self._text(topic, line))
             await asyncio.sleep(QUEUE_FULL_WAIT_S)
-
-    def _deliveries(self, batch: Batch, topic: str, line: Line) -> list[Delivery]:
-        found = [one for one in batch.reports if isinstance(one, Delivery)]
-        if len(found) == len(batch.reports):
-            line.last_error = ""
-            return found
-        at, first = next(
-            (at, one) for at, one in enumerate(batch.reports) if isinstance(one, KafkaError)
-        )
-        if first.fatal() or first.code() in FATAL:
-            line.give_up()
-        details = {"delivered": len(found), "failed": len(batch.reports) - len(found), "first": at}
-        raise failure(first, self._text(topic, line), details)
 
     def _text(self, topic: str, line: Line) -> str:
         said = f" (the connection's last error: {line.last_error})" if line.last_error else ""
