@@ -9,7 +9,7 @@ from typing import Any
 from bend import Worker
 from bend_executors import configuration
 
-FOLDERS = ("http", "model")
+FOLDERS = ("http", "python", "model", "shell")
 CREDIT = 512
 
 
