@@ -7,11 +7,14 @@ from collections.abc import AsyncIterator
 from typing import Any, NoReturn
 
 from bend import Context, Final, RetryableError, TerminalError, component
+from bend.components import encode
 from bend.tasks import reason_name
 from bend_executors.python.modules import FUNCTION, Modules
 from bend_executors.sandbox import Budget, Ended, Garbage, Output, Pool, Rules, Sandbox, Size
 
 SCRIPT_BYTES_MAX = 256 * 1024
+# Together within what a failure's details may have.
+TRACEBACK_CHARS, DETAILS_BYTES = 3000, 6000
 REASON = re.compile(r"[A-Z][A-Z0-9_]{0,127}")
 # What bubblewrap and a shell make of a signal: 128 and its number.
 CPU_CODE, KILL_CODE = 128 + 24, 128 + 9
@@ -34,7 +37,7 @@ class PythonComponent:
         context: Context,
         script: str = "",
         function: str = "",
-        input: Any = None,  # noqa: A002 - the name in the workflow
+        input: Any = None,
         arguments: dict[str, Any] | None = None,
     ) -> AsyncIterator[Any]:
         """Run a script, or a function of the operator's modules, in a sandbox of its own.
@@ -91,9 +94,8 @@ class PythonComponent:
         if len(script.encode("utf-8", "replace")) > SCRIPT_BYTES_MAX:
             raise TerminalError("INVALID_INPUT", f"script: at most {SCRIPT_BYTES_MAX} bytes")
         packed = ""
-        if function:
-            if FUNCTION.fullmatch(function) is None:
-                raise TerminalError("INVALID_INPUT", "function: module:name is wanted")
+        if function and FUNCTION.fullmatch(function) is None:
+            raise TerminalError("INVALID_INPUT", "function: module:name is wanted")
         if self._modules is not None:
             packed = self._modules.packed()
         elif function:
@@ -165,13 +167,13 @@ def fail(value: Any, isolation: str) -> NoReturn:
     name, message = str(value.get("type", "Exception")), str(value.get("message", ""))
     details: dict[str, Any] = {"isolation": isolation}
     if value.get("traceback"):
-        details["traceback"] = str(value["traceback"])[-8192:]
+        details["traceback"] = str(value["traceback"])[-TRACEBACK_CHARS:]
     reason = value.get("reason")
     if reason is not None:
         if not REASON.fullmatch(str(reason)):
             details["reason"], reason = str(reason)[:128], "INVALID_REASON"
-        if value.get("details") is not None:
-            details = {"isolation": isolation, "script": value["details"]}
+        if value.get("details") is not None and len(encode(value["details"])) <= DETAILS_BYTES:
+            details["script"] = value["details"]
         if value.get("retryable") is not True:
             raise TerminalError(str(reason), message, details=details)
         wait = value.get("retry_after")

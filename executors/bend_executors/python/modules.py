@@ -28,7 +28,10 @@ class Modules:
         self._packed = ""
 
     def packed(self) -> str:
-        """Return the zip file in base 64, "" for no files. Raises TerminalError MODULES_UNUSABLE."""
+        """Return the zip file in base 64, "" without files.
+
+        Raises TerminalError MODULES_UNUSABLE.
+        """
         state = self._listed()
         if state != self._state:
             self._packed = self._pack(state) if state else ""

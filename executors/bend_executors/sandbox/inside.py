@@ -1,6 +1,6 @@
 """What runs inside a sandbox: confine yourself, say what holds, take one job, end.
 
-Started as `python -I -S -c <this text> FD SETTINGS`: it may import nothing but the standard library.
+Started as `python -I -S -c <this text> FD SETTINGS`: it imports the standard library alone.
 FD is one end of a socket pair; a message is four bytes of length (big endian) and JSON. SETTINGS
 is JSON: `limits` (name → number), `uid` (or null), `filter` (hex of a seccomp program), `path`
 (more folders of modules), `preload` (modules to import before the job).
@@ -81,6 +81,8 @@ def confine(settings: dict[str, Any]) -> None:
         os.setgroups([])
         os.setresgid(uid, uid, uid)
         os.setresuid(uid, uid, uid)
+        # Else its own entries in /proc stay root's, and programs that read them fail.
+        ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
     for name, value in settings["limits"].items():
         # One second more before the hard end: SIGXCPU tells what happened, SIGKILL does not.
         hard = value + 1 if name == "cpu_s" else value
@@ -130,18 +132,19 @@ def facts() -> dict[str, Any]:
 
 def run_program(channel: Channel, job: dict[str, Any]) -> None:
     """Become a program: the socket closes when that worked, else it carries why not."""
-    source = os.memfd_create("stdin") if hasattr(os, "memfd_create") else -1
-    try:
-        if source >= 0:
-            os.write(source, job["stdin"].encode("utf-8", "surrogateescape"))
-            os.lseek(source, 0, os.SEEK_SET)
-            os.dup2(source, 0)
-        # Python ignores SIGPIPE; programs expect its default.
-        import signal
+    import signal
+    import tempfile
 
+    try:
+        with tempfile.TemporaryFile() as source:
+            source.write(job["stdin"].encode("utf-8", "surrogateescape"))
+            source.seek(0)
+            os.dup2(source.fileno(), 0)
+        # Python ignores them; programs expect their defaults.
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
-        os.execve(job["program"], [job["name"], *job["arguments"]], job["environment"])
+        words = [job["name"], *job["arguments"]]
+        os.execve(job["program"], words, job["environment"])  # noqa: S606 - no shell is the point
     except OSError as error:
         channel.send({"error": {"type": "NotStarted", "message": error.strerror or str(error)}})
         os._exit(127)

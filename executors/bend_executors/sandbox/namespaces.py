@@ -23,8 +23,7 @@ INSIDE_ID = 65534
 DESCRIPTORS = 1024
 DEVICES = ("null", "zero", "full", "random", "urandom")
 # What a bind mount had, it must keep when it becomes read-only (the kernel's flags and statvfs').
-KEPT = ((1, READ_ONLY), (2, NO_SUID), (4, NO_DEVICES), (8, 8), (1024, 1024), (2048, 2048))
-KEPT += ((4096, 1 << 21),)
+KEPT = {1: READ_ONLY, 2: NO_SUID, 4: NO_DEVICES, 8: 8, 1024: 1024, 2048: 2048, 4096: 1 << 21}
 LINKS = {"fd": "/proc/self/fd"}
 LINKS |= {"stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2"}
 
@@ -114,7 +113,7 @@ def show(source: str, *, writable: bool) -> None:
     mount(old, target, "", BIND)
     had = os.statvfs(target).f_flag
     flags = BIND | REMOUNT | NO_SUID | (0 if writable else READ_ONLY)
-    for seen, kept in KEPT:
+    for seen, kept in KEPT.items():
         flags |= kept if had & seen else 0
     mount("", target, "", flags)
 
@@ -157,7 +156,7 @@ def main() -> None:
         furnish(settings)
         second = os.fork()
         if not second:
-            os.execve(command[0], command, dict(os.environ))
+            os.execve(command[0], command, dict(os.environ))  # noqa: S606 - by intention
     except OSError as error:
         os.write(2, f"sandbox: {error}\n".encode())
         os._exit(1)

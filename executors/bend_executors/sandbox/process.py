@@ -16,7 +16,7 @@ import subprocess
 import tempfile
 import time
 from dataclasses import dataclass, field
-from typing import Any
+from typing import IO, Any
 
 from bend import payloads
 from bend_executors.sandbox.isolation import Isolation, candidates
@@ -150,18 +150,24 @@ def started(isolation: Isolation, rules: Rules) -> Sandbox:
         raise Unavailable(f"{isolation.name}: {error}") from None
     finally:
         theirs.close()
-    assert process.stdout is not None
-    assert process.stderr is not None
-    outputs = [os.dup(process.stdout.fileno()), os.dup(process.stderr.fileno())]
-    process.stdout.close()
-    process.stderr.close()
-    made = Sandbox(isolation, process, ours, *outputs, folder=folder)
+    made = Sandbox(
+        isolation, process, ours, taken(process.stdout), taken(process.stderr), folder=folder
+    )
     try:
         prove(made, rules)
     except BaseException:
         made.end()
         raise
     return made
+
+
+def taken(pipe: "IO[bytes] | None") -> int:
+    """Return a descriptor of a pipe that lives on when the object around it goes."""
+    if pipe is None:
+        raise AssertionError("it was started with a pipe")
+    descriptor = os.dup(pipe.fileno())
+    pipe.close()
+    return descriptor
 
 
 def environment(home: str, scratch: str) -> dict[str, str]:

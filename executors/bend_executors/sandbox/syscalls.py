@@ -1,8 +1,9 @@
 """The filter of system calls that every sandbox loads (seccomp, classic BPF).
 
-Refused with EPERM: new namespaces and mounts, tracing of other processes, kernel keys, kernel
-programs and modules, and what has brought most holes (io_uring, userfaultfd). A system call of
-another architecture ends the process. Numbers: the kernel's tables for x86-64 and for arm64.
+Refused with EPERM: memory that no limit counts (memfd, System V shared memory), new namespaces
+and mounts, tracing of other processes, kernel keys, kernel programs and modules, and what has
+brought most holes (io_uring, userfaultfd). A system call of another architecture ends the
+process. Numbers: the kernel's tables for x86-64 and for arm64.
 """
 
 import platform
@@ -16,8 +17,8 @@ NUMBER_AT, ARCHITECTURE_AT, FLAGS_AT = 0, 4, 16
 NAMESPACES = 0x7E020000
 X32_BIT = 0x40000000
 CLONE3 = 435
-# io_uring_setup to mount_setattr: the same on every architecture. 434, 436, 437 are harmless.
-NEWER = (425, 426, 427, 428, 429, 430, 431, 432, 433, 438, 442)
+# io_uring_setup to mount_setattr, memfd_secret: the same on every architecture.
+NEWER = (425, 426, 427, 428, 429, 430, 431, 432, 433, 438, 442, 447)
 
 X86_64 = {
     "architecture": 0xC000003E,
@@ -25,18 +26,18 @@ X86_64 = {
     # ptrace syslog pivot_root chroot acct settimeofday mount umount2 swapon swapoff reboot
     # init_module delete_module quotactl kexec_load add_key request_key keyctl unshare
     # perf_event_open open_by_handle_at setns process_vm_readv process_vm_writev finit_module
-    # kexec_file_load bpf userfaultfd
+    # kexec_file_load bpf userfaultfd memfd_create shmget
     "refused": (
-        (101, 103, 155, 161, 163, 164, 165, 166, 167, 168, 169, 175, 176, 179, 246, 248, 249)
-        + (250, 272, 298, 304, 308, 310, 311, 313, 320, 321, 323)
+        *(101, 103, 155, 161, 163, 164, 165, 166, 167, 168, 169, 175, 176, 179, 246, 248, 249),
+        *(250, 272, 298, 304, 308, 310, 311, 313, 320, 321, 323, 319, 29),
     ),
 }
 ARM64 = {
     "architecture": 0xC00000B7,
     "clone": 220,
     "refused": (
-        (117, 116, 41, 51, 89, 170, 40, 39, 224, 225, 142, 105, 106, 60, 104, 217, 218)
-        + (219, 97, 241, 265, 268, 270, 271, 273, 294, 280, 282)
+        *(117, 116, 41, 51, 89, 170, 40, 39, 224, 225, 142, 105, 106, 60, 104, 217, 218),
+        *(219, 97, 241, 265, 268, 270, 271, 273, 294, 280, 282, 279, 194),
     ),
 }
 MACHINES = {"x86_64": X86_64, "amd64": X86_64, "aarch64": ARM64, "arm64": ARM64}

@@ -48,6 +48,8 @@ class Command:
 
     name: str
     program: str
+    # The program behind its links.
+    file: str
     shapes: tuple[Shape, ...]
     environment: Mapping[str, str]
     retryable: frozenset[int]
@@ -112,6 +114,7 @@ def read_commands(section: Section) -> dict[str, Command]:
         found[str(name)] = Command(
             name=str(name),
             program=program,
+            file=os.path.realpath(program),
             shapes=tuple(read_shape(shape, entry.place) for shape in shapes),
             environment=environment,
             retryable=frozenset(retryable),

@@ -1,9 +1,9 @@
 """The component: a command of the operator's list, run without any shell in a sandbox."""
 
 import asyncio
-import os
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, TypedDict
 
@@ -50,7 +50,7 @@ class ShellComponent:
         self._commands = commands
         shown = rules.shown()
         # A program that lies elsewhere is shown too; its libraries are the operator's to name.
-        real = [os.path.realpath(command.program) for command in commands.values()]
+        real = [command.file for command in commands.values()]
         more = [p for p in real if not any(p.startswith(f"{place}/") for place in shown)]
         self.pool = Pool("shell", replace(rules, read=(*rules.read, *more)), size)
 
@@ -81,8 +81,9 @@ class ShellComponent:
                     self._run(sandbox, chosen, arguments or [], stdin, deadline_s)
                 )
                 try:
-                    async for line in arriving(lines, running):
-                        yield line
+                    async with aclosing(arriving(lines, running)) as found:
+                        async for line in found:
+                            yield line
                 finally:
                     running.cancel()
             finally:
@@ -117,7 +118,7 @@ class ShellComponent:
         """Start the program, wait for its end, return its code. Raises ComponentError."""
         job = {
             "kind": "program",
-            "program": os.path.realpath(chosen.program),
+            "program": chosen.file,
             "name": chosen.program,
             "arguments": arguments,
             "stdin": stdin,
@@ -139,8 +140,8 @@ class ShellComponent:
             raise TerminalError("SANDBOX_PROTOCOL", str(error), details=details) from None
         except Ended:
             raise RetryableError("SANDBOX_LOST", "the sandbox went", details=details) from None
-        error = message.get("error")
-        text = str(error.get("message", "")) if isinstance(error, dict) else "no message"
+        told = message.get("error")
+        text = str(told.get("message", "")) if isinstance(told, dict) else "no message"
         raise TerminalError("PROGRAM_NOT_STARTED", f"{chosen.name}: {text}", details=details)
 
 
@@ -150,12 +151,13 @@ def scratch(sandbox: Sandbox) -> dict[str, str]:
     return {"HOME": place or "/work", "TMPDIR": place or "/tmp"}  # noqa: S108 - inside
 
 
-async def arriving(lines: Lines, running: "asyncio.Future[int]") -> AsyncIterator[str]:
+async def arriving(lines: Lines, running: "asyncio.Future[int]") -> AsyncGenerator[str, None]:
     """Yield lines while a program runs. Raises what its run raises."""
     while not running.done():
         line = asyncio.ensure_future(lines.waiting.get())
+        both: set[asyncio.Future[Any]] = {line, running}
         try:
-            await asyncio.wait({line, running}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         finally:
             if not line.done():
                 line.cancel()
