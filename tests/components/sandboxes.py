@@ -75,9 +75,9 @@ def failure(make: Callable[[], Call]) -> ComponentError:
 
 
 def running(marker: str) -> list[int]:
-    """Return the processes of this machine that have a word on their command line."""
+    """Return the processes of this machine that have a text on their command line."""
     found = []
     for process in psutil.process_iter(["cmdline"]):
-        if marker in (process.info["cmdline"] or []):
+        if any(marker in word for word in process.info["cmdline"] or []):
             found.append(process.pid)
     return found
