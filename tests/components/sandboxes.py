@@ -44,6 +44,14 @@ def needs(way: str) -> None:
         pytest.skip(f"no isolation here by {missing(way)}")
 
 
+def best() -> str:
+    """Return the name of the way that works here; skip the test when none does."""
+    for way in WAYS:
+        if not missing(way):
+            return way
+    pytest.skip("; ".join(missing(way) for way in WAYS))
+
+
 @contextlib.contextmanager
 def python_component(
     way: str, *, folder: Path | None = None, size: Size | None = None, **rules: Any
@@ -76,8 +84,8 @@ def failure(make: Callable[[], Call]) -> ComponentError:
 
 def running(marker: str) -> list[int]:
     """Return the processes of this machine that have a text on their command line."""
-    found = []
-    for process in psutil.process_iter(["cmdline"]):
-        if any(marker in word for word in process.info["cmdline"] or []):
-            found.append(process.pid)
-    return found
+    return [
+        process.pid
+        for process in psutil.process_iter(["cmdline"])
+        if any(marker in word for word in process.info["cmdline"] or [])
+    ]

@@ -40,9 +40,10 @@ class Channel:
     def send(self, message: dict[str, Any]) -> None:
         """Send a message. Raises ValueError: too large, or no JSON."""
         try:
-            data = json.dumps(message, allow_nan=False, default=plain).encode("utf-8", "replace")
+            text = json.dumps(message, allow_nan=False, default=plain, ensure_ascii=False)
         except RecursionError:
             raise ValueError("nested too deeply") from None
+        data = text.encode("utf-8", "replace")
         if len(data) > MESSAGE_BYTES_MAX:
             raise ValueError(f"{len(data)} bytes, at most {MESSAGE_BYTES_MAX}")
         self._socket.sendall(struct.pack(">I", len(data)) + data)

@@ -17,6 +17,7 @@ from bend_executors.configuration import Section
 
 ARGUMENTS_MAX = 64
 ARGUMENT_BYTES_MAX = 4096
+NO_MISFIT = -1
 STREAMS = ("none", "logs", "partials")
 
 
@@ -66,11 +67,11 @@ class Command:
                 raise TerminalError(
                     "ARGUMENTS_REFUSED", f"argument {at + 1} has over {ARGUMENT_BYTES_MAX} bytes"
                 )
-        places = [fits(shape, arguments) for shape in self.shapes]
-        if True in places:
+        misfits = [misfit(shape, arguments) for shape in self.shapes]
+        if NO_MISFIT in misfits:
             return
         # The farthest that any shape came: there stands what a person must change.
-        wrong = max(int(place) for place in places) + 1
+        wrong = max(misfits, default=0) + 1
         raise TerminalError(
             "ARGUMENTS_REFUSED",
             f"{self.name}: argument {wrong} is not allowed, or missing",
@@ -78,8 +79,8 @@ class Command:
         )
 
 
-def fits(shape: Shape, arguments: Sequence[str]) -> "int | bool":
-    """Return True when arguments fit a shape, else the index of the first that does not."""
+def misfit(shape: Shape, arguments: Sequence[str]) -> int:
+    """Return the index of the first argument that does not fit a shape; NO_MISFIT when all do."""
     at = 0
     for place in shape:
         taken = 0
@@ -88,7 +89,7 @@ def fits(shape: Shape, arguments: Sequence[str]) -> "int | bool":
             taken += 1
         if taken < place.least:
             return at
-    return True if at == len(arguments) else at
+    return NO_MISFIT if at == len(arguments) else at
 
 
 def read_commands(section: Section) -> dict[str, Command]:
