@@ -91,6 +91,17 @@ def test_a_changed_module_is_seen_and_links_are_not_followed(tmp_path: Path) -> 
         assert (error.reason, error.retryable) == ("MODULE_NOT_FOUND", False)
 
 
+def test_the_example_runs() -> None:
+    folder = Path(__file__).resolve().parents[2] / "examples" / "python"
+    example = yaml.safe_load((folder / "workflow.yaml").read_text(encoding="utf-8"))
+    figures, text = example["tasks"]
+    with python_component(best(), folder=folder / "modules") as made:
+        found = run_task(made, figures | {"input": [3, 4, 8]})
+        told = run_task(made, text | {"input": found.output})
+    assert found.partials == [{"seen": n} for n in (1, 2, 3)]
+    assert told.output == "The mean is 5.0, give or take 2.65."
+
+
 @pytest.mark.parametrize(
     ("values", "text"),
     [
