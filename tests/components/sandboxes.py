@@ -21,6 +21,7 @@ WAYS = ("bubblewrap", "namespaces")
 LIMITS = Limits(
     cpu_s=1,
     memory_bytes=256 << 20,
+    total_bytes=300 << 20,
     file_bytes=4 << 20,
     scratch_bytes=8 << 20,
     open_files=64,

@@ -200,7 +200,7 @@ def test_logs_are_bounded_and_what_is_dropped_is_counted(python: PythonComponent
     shown = [(level, text[:4], len(text)) for level, text in long.logs[1:]]
     assert sorted(shown) == [("info", "next", 4), ("info", "xxxx", 8192), ("warning", "!", 1)]
     flood = "while True: print('x' * 10_000)"
-    error = failure(lambda: run(python, flood))
+    error = failure(lambda: run(python, flood, timeout_s=0.7))
     assert error.reason in ("CPU_LIMIT", "SANDBOX_TIMEOUT")
 
 
@@ -237,7 +237,7 @@ def test_a_cancelled_task_is_killed(python: PythonComponent) -> None:
         task = asyncio.ensure_future(call(python.run, {"script": script}, sink=sink))
         async with asyncio.timeout(10):
             await sink.heard.wait()
-        assert running(marker)
+        await asyncio.to_thread(wait_until, lambda: bool(running(marker)), "it does not start", 5)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

@@ -47,6 +47,21 @@ def test_a_fork_bomb_stops_at_the_limit_of_processes(python: PythonComponent) ->
     assert LIMITS.processes - 3 <= made.output <= LIMITS.processes
 
 
+def test_the_memory_of_all_processes_together_is_bounded(python: PythonComponent) -> None:
+    # At most 600 MB, by the script itself; each process stays within its own limit.
+    script = """
+import os, signal
+def main():
+    for _ in range(6):
+        if not os.fork():
+            held = b'x' * (100 << 20)
+            signal.pause()
+    signal.pause()
+"""
+    error = failure(lambda: run(python, script, timeout_s=8.0))
+    assert (error.reason, error.retryable) == ("MEMORY_LIMIT", False)
+
+
 def test_children_do_not_outlive_their_task(python: PythonComponent) -> None:
     marker = f"3600.{uuid4().int % 10**9}"
     script = f"""

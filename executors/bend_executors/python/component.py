@@ -146,6 +146,9 @@ class PythonComponent:
             sandbox.kill()
             code = await self.pool.exit_code(sandbox)
         details = {"exit_code": code, "isolation": sandbox.isolation.name}
+        if sandbox.over_memory:
+            text = "all its processes together took more memory than the limit"
+            return TerminalError("MEMORY_LIMIT", text, details=details)
         if code == CPU_CODE:
             text = "the processor time of the limit is used up"
             return TerminalError("CPU_LIMIT", text, details=details)

@@ -20,10 +20,12 @@ NEVER_SHOWN = ("/", "/proc", "/sys", "/dev", "/tmp", "/work", "/etc")  # noqa: S
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of one task. `memory_bytes` and `cpu_s` hold for each process of the sandbox."""
+    """Bounds of one task. `memory_bytes` and `cpu_s` hold for each process of the
+    sandbox, `total_bytes` for the memory of all together."""
 
     cpu_s: int = 60
     memory_bytes: int = 512 * MEBIBYTE
+    total_bytes: int = 1024 * MEBIBYTE
     file_bytes: int = 64 * MEBIBYTE
     scratch_bytes: int = 64 * MEBIBYTE
     open_files: int = 256
@@ -42,6 +44,7 @@ class Limits:
         made = cls(
             cpu_s=number("cpu_s", 60, 1, 86_400),
             memory_bytes=number("memory_mb", 512, 32, 1 << 20) * MEBIBYTE,
+            total_bytes=number("total_memory_mb", 1024, 32, 1 << 20) * MEBIBYTE,
             file_bytes=number("file_mb", 64, 1, 1 << 20) * MEBIBYTE,
             scratch_bytes=number("scratch_mb", 64, 1, 1 << 20) * MEBIBYTE,
             open_files=number("open_files", 256, 16, 1 << 16),

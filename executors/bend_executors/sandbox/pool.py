@@ -20,6 +20,7 @@ from bend_executors.configuration import Section
 from bend_executors.sandbox.isolation import Isolation
 from bend_executors.sandbox.limits import Rules
 from bend_executors.sandbox.process import Sandbox, Unavailable, detect, started
+from bend_executors.sandbox.watching import watch
 
 NAMESPACES_MAX = 16
 # Two at once: more would only wait for the processor.
@@ -118,9 +119,11 @@ class Pool:
             if made is None:
                 made = await self._started_now(loop)
             self._refill(namespace)
+            watching = asyncio.ensure_future(watch(made, self._rules.limits.total_bytes))
             try:
                 yield made
             finally:
+                watching.cancel()
                 made.kill()
                 self._waiters.submit(made.end)
                 self._prune_later(loop)

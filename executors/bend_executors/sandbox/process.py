@@ -51,6 +51,8 @@ class Sandbox:
     stdout: int
     stderr: int
     folder: str | None = None
+    # It was ended because all its processes together took too much.
+    over_memory: bool = False
     made_s: float = field(default_factory=time.monotonic)
     _killed: bool = False
 

@@ -94,8 +94,7 @@ class ShellComponent:
                     budget.close()
             while not lines.waiting.empty():
                 yield lines.waiting.get_nowait()
-            way = sandbox.isolation.name
-            yield Final(answer(chosen, running.result(), stdout, stderr, way))
+            yield Final(answer(chosen, running.result(), stdout, stderr, sandbox))
 
     def _chosen(self, name: str, arguments: list[str], stdin: str) -> Command:
         """Return the command that may run. Raises TerminalError."""
@@ -166,7 +165,7 @@ async def arriving(lines: Lines, running: "asyncio.Future[int]") -> AsyncGenerat
     running.result()
 
 
-def answer(chosen: Command, code: int, stdout: Output, stderr: Output, isolation: str) -> Answer:
+def answer(chosen: Command, code: int, stdout: Output, stderr: Output, sandbox: Sandbox) -> Answer:
     """Return a program's output, or raise what its exit code means."""
     if code == 0:
         return {
@@ -179,8 +178,11 @@ def answer(chosen: Command, code: int, stdout: Output, stderr: Output, isolation
         "exit_code": code,
         "stdout": stdout.text[-SHOWN_CHARS:],
         "stderr": stderr.text[-SHOWN_CHARS:],
-        "isolation": isolation,
+        "isolation": sandbox.isolation.name,
     }
+    if sandbox.over_memory:
+        text = f"{chosen.name}: all its processes together took more memory than the limit"
+        raise TerminalError("MEMORY_LIMIT", text, details=details)
     if code == CPU_CODE and code not in chosen.retryable:
         raise TerminalError(
             "CPU_LIMIT", f"{chosen.name}: processor time is used up", details=details
