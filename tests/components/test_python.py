@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -202,6 +203,28 @@ def test_logs_are_bounded_and_what_is_dropped_is_counted(python: PythonComponent
     flood = "while True: print('x' * 10_000)"
     error = failure(lambda: run(python, flood, timeout_s=0.7))
     assert error.reason in ("CPU_LIMIT", "SANDBOX_TIMEOUT")
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "def main(context):\n    while True: context.log('x')",
+        "def main(context):\n    while True: yield 1",
+        "while True: print('x' * 10_000)",
+    ],
+)
+def test_a_flood_leaves_the_loop_to_others(python: PythonComponent, script: str) -> None:
+    async def longest_wait_s() -> float:
+        task = asyncio.ensure_future(call(python.run, {"script": script}, timeout_s=0.7))
+        longest = 0.0
+        while not task.done():
+            began = time.monotonic()
+            await asyncio.wait({task}, timeout=0.01)
+            longest = max(longest, time.monotonic() - began)
+        assert task.exception() is not None
+        return longest
+
+    assert asyncio.run(longest_wait_s()) < 0.35
 
 
 def test_the_context_is_the_tasks(python: PythonComponent) -> None:

@@ -242,6 +242,18 @@ def test_lines_are_partial_outputs_or_logs_where_the_list_says_so(shell: Any) ->
     assert told.partials == []
 
 
+def test_a_program_outside_of_the_system_is_shown_alone(tmp_path: Path) -> None:
+    program, other = tmp_path / "bin" / "own", tmp_path / "bin" / "other"
+    program.parent.mkdir()
+    for path in (program, other):
+        path.write_text(f"#!/bin/sh\nls {program.parent}\n", encoding="utf-8")
+        path.chmod(0o755)
+    text = f"  enabled: true\n  isolation: {best()}\n  commands: {{own: {{program: {program}}}}}"
+    (made,) = components({}, section(tmp_path, text))
+    assert run(made, "own").output["stdout"] == "own\n"
+    made.__self__.pool.close()  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -17,6 +17,8 @@ SCRIPT_BYTES_MAX = 256 * 1024
 TRACEBACK_CHARS, DETAILS_BYTES = 3000, 6000
 REASON = re.compile(r"[A-Z][A-Z0-9_]{0,127}")
 # What bubblewrap and a shell make of a signal: 128 and its number.
+LOG_CHARS_MAX = 8 * 1024
+DROPPED_PAUSE_S = 0.01
 CPU_CODE, KILL_CODE = 128 + 24, 128 + 9
 # What no further attempt changes; every other class is retryable, as the SDK has it.
 TERMINAL_TYPES = {"SyntaxError": "INVALID_SCRIPT", "IndentationError": "INVALID_SCRIPT"}
@@ -65,7 +67,7 @@ class PythonComponent:
                     if kind == "partial":
                         yield value
                     elif kind == "log":
-                        log(budget, value)
+                        await log(budget, value)
                     elif kind == "output":
                         yield Final(value)
                         return
@@ -124,6 +126,8 @@ class PythonComponent:
         """Return the next message. Raises RetryableError SANDBOX_TIMEOUT, Ended, Garbage."""
         try:
             async with asyncio.timeout(max(0.0, deadline_s - time.monotonic())):
+                # Reading does not wait when there is something to read: others have their turn.
+                await asyncio.sleep(0)
                 message = await sandbox.receive()
         except TimeoutError:
             raise RetryableError(
@@ -156,11 +160,15 @@ class PythonComponent:
         return RetryableError("SCRIPT_DIED", f"{text} before it gave an output", details=details)
 
 
-def log(budget: Budget, value: Any) -> None:
+async def log(budget: Budget, value: Any) -> None:
     """Send a log line of `context.log`. Raises Garbage."""
     if not (isinstance(value, list) and len(value) == 2 and all(isinstance(v, str) for v in value)):
         raise Garbage("a log line that is none")
-    budget.log(value[0], value[1])
+    if len(value[1]) > LOG_CHARS_MAX:
+        raise Garbage("a log line that nobody would read")
+    if not budget.log(value[0], value[1]):
+        # The script is held up by its full socket: lines are not read faster than they count.
+        await asyncio.sleep(DROPPED_PAUSE_S)
 
 
 def fail(value: Any, isolation: str) -> NoReturn:

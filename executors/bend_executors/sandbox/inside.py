@@ -84,9 +84,13 @@ def confine(settings: dict[str, Any]) -> None:
         os.setresuid(uid, uid, uid)
         # Else its own entries in /proc stay root's, and programs that read them fail.
         ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
-    for name, value in settings["limits"].items():
+    for name, wanted in settings["limits"].items():
         # One second more before the hard end: SIGXCPU tells what happened, SIGKILL does not.
-        hard = value + 1 if name == "cpu_s" else value
+        value, hard = wanted, wanted + 1 if name == "cpu_s" else wanted
+        known = resource.getrlimit(RESOURCES[name])[1]
+        if known != resource.RLIM_INFINITY:
+            # The machine's own limit may be lower, and cannot be raised.
+            value, hard = min(value, known), min(hard, known)
         resource.setrlimit(RESOURCES[name], (value, hard))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     program = bytes.fromhex(settings["filter"])

@@ -25,17 +25,18 @@ class Budget:
         self._at_s = time.monotonic()
         self.dropped = 0
 
-    def log(self, level: str, text: str) -> None:
-        """Send a line, or count it as dropped."""
+    def log(self, level: str, text: str) -> bool:
+        """Send a line; return False when it was dropped, and counted."""
         now = time.monotonic()
         self._left = min(LINES_BURST, self._left + (now - self._at_s) * LINES_PER_S)
         self._at_s = now
         if self._left < 1:
             self.dropped += 1
-            return
+            return False
         self._left -= 1
         cut = text if len(text) <= LINE_CHARS_MAX else f"{text[: LINE_CHARS_MAX - 1]}…"
         self._sink(level if level in LEVELS else "info", cut)
+        return True
 
     def close(self) -> None:
         """Say how much was dropped."""
