@@ -108,7 +108,7 @@ def test_what_a_script_takes_is_bounded(python: PythonComponent, script: str, re
     assert error.details["isolation"] in WAYS
 
 
-@pytest.mark.parametrize("place", ["/work", "/tmp", "/dev/shm"])
+@pytest.mark.parametrize("place", ["/scratch", "/tmp", "/dev/shm"])
 def test_scratch_folders_are_small_and_gone_with_the_task(
     python: PythonComponent, place: str
 ) -> None:
@@ -168,17 +168,23 @@ import os
 def main(places):
     seen = []
     for number, place in enumerate(places):
-        link = f'/work/link{number}'
+        link = f'/scratch/link{number}'
         os.symlink(place, link)
         for way in (place, link, f'/proc/self/root{place}', f'/proc/1/root{place}',
-                    f'/proc/self/cwd/../..{place}', f'/work/../{place}'):
+                    f'/proc/self/cwd/../..{place}', f'/scratch/../{place}'):
             try:
                 seen.append([way, open(way).read(20)])
             except OSError:
                 pass
     return seen
 """
-    places = ["/etc/shadow", "/etc/passwd", "/proc/2/../../etc/hosts", "/root/.bashrc", str(secret)]
+    places = [
+        "/etc/shadow",
+        "/etc/passwd",
+        "/proc/2/../../etc/hosts",
+        os.path.expanduser("~root/.bashrc"),
+        str(secret),
+    ]
     assert run(python, script, input=places).output == []
     assert failure(lambda: run(python, "open('/etc/shadow')")).reason == "FILE_NOT_FOUND_ERROR"
 
@@ -266,11 +272,11 @@ def main():
     won = [name for name, answer in {
         'new user namespace': libc.unshare(0x10000000),
         'new mounts': libc.unshare(0x20000),
-        'mount': libc.mount(b'none', b'/work', b'tmpfs', 0, b''),
+        'mount': libc.mount(b'none', b'/scratch', b'tmpfs', 0, b''),
         'umount': libc.umount2(b'/proc', 2),
         'ptrace': libc.ptrace(16, 1, 0, 0),
         'setns': libc.setns(0, 0),
-        'chroot': libc.chroot(b'/work'),
+        'chroot': libc.chroot(b'/scratch'),
         'clone': libc.syscall(CLONE, 0x10000000 | 17, 0, 0, 0, 0),
         'clone3': libc.syscall(435, 0, 0),
         'bpf': libc.syscall(BPF, 0, 0, 0),
@@ -325,4 +331,4 @@ def main(given):
     assert set(names) - {"LC_CTYPE", "PWD"} == {"HOME", "LANG", "PATH", "TMPDIR"}
     assert leaked == []
     assert (sockets, descriptors) == (1, 4)
-    assert folder == "/work"
+    assert folder == "/scratch"

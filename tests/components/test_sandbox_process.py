@@ -171,7 +171,9 @@ input()
 
 
 def test_a_sandbox_serves_one_task_and_one_namespace() -> None:
-    script = "import os, pathlib\nold = os.listdir('/work')\npathlib.Path('/work/x').touch()\n"
+    script = (
+        "import os, pathlib\nold = os.listdir('/scratch')\npathlib.Path('/scratch/x').touch()\n"
+    )
     with python_component(best()) as made:
         pool = made.pool
 

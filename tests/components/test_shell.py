@@ -29,7 +29,7 @@ COMMANDS = """
     environment: {FIXED: "$HOME"}
   lines: {program: /usr/bin/seq, arguments: [{pattern: "[0-9]+"}], stream: partials}
   told: {program: /bin/sh, arguments: ["-c", {pattern: ".*"}], stream: logs}
-  list: {program: /bin/ls, arguments: ["-a", {pattern: "/work|/tmp"}]}
+  list: {program: /bin/ls, arguments: ["-a", {pattern: "/scratch"}]}
 """
 
 
@@ -128,10 +128,10 @@ def test_no_shell_reads_an_argument(shell: Any, argument: str) -> None:
         ("show", [""], "ARGUMENTS_REFUSED"),
         ("list", [], "ARGUMENTS_REFUSED"),
         ("list", ["-a"], "ARGUMENTS_REFUSED"),
-        ("list", ["/work"], "ARGUMENTS_REFUSED"),
-        ("list", ["-la", "/work"], "ARGUMENTS_REFUSED"),
-        ("list", ["-a", "/work/"], "ARGUMENTS_REFUSED"),
-        ("list", ["-a", "/work", "/etc"], "ARGUMENTS_REFUSED"),
+        ("list", ["/scratch"], "ARGUMENTS_REFUSED"),
+        ("list", ["-la", "/scratch"], "ARGUMENTS_REFUSED"),
+        ("list", ["-a", "/scratch/"], "ARGUMENTS_REFUSED"),
+        ("list", ["-a", "/scratch", "/etc"], "ARGUMENTS_REFUSED"),
         ("told", ["-c", "-x"], "ARGUMENTS_REFUSED"),
     ],
 )
@@ -162,15 +162,15 @@ def test_a_refusal_names_the_place_of_the_argument(shell: Any) -> None:
 
 def test_a_program_has_its_input_and_a_clean_surrounding(shell: Any) -> None:
     assert run(shell, "show", stdin="é\n").output["stdout"] == "é\n"
-    assert run(shell, "list", "-a", "/work").output["stdout"].split() == [".", ".."]
-    text = run(shell, "script", "-c", "env; pwd; ls -a; touch /work/kept").output["stdout"]
+    assert run(shell, "list", "-a", "/scratch").output["stdout"].split() == [".", ".."]
+    text = run(shell, "script", "-c", "env; pwd; ls -a; touch /scratch/kept").output["stdout"]
     lines = set(text.split("\n")) - {""}
     names = {line.partition("=")[0] for line in lines if "=" in line} - {"PWD", "OLDPWD", "_"}
     assert names == {"PATH", "LANG", "HOME", "TMPDIR", "FIXED", "SHLVL"} & names
     assert {"PATH", "HOME", "FIXED"} <= names
     assert "FIXED=$HOME" in lines
-    assert "/work" in lines
-    assert run(shell, "list", "-a", "/work").output["stdout"].split() == [".", ".."]
+    assert "/scratch" in lines
+    assert run(shell, "list", "-a", "/scratch").output["stdout"].split() == [".", ".."]
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_a_program_has_its_input_and_a_clean_surrounding(shell: Any) -> None:
         ("cat /etc/shadow", "EXIT_1", TerminalError),
         ("echo x > /usr/x", "EXIT_2", TerminalError),
         ("while :; do :; done", "CPU_LIMIT", TerminalError),
-        ("head -c 20000000 /dev/zero > /work/x", "EXIT_153", TerminalError),
+        ("head -c 20000000 /dev/zero > /scratch/x", "EXIT_153", TerminalError),
         ("ulimit -u 4096", "EXIT_2", TerminalError),
     ],
 )

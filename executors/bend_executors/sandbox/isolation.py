@@ -21,7 +21,7 @@ from bend_executors.sandbox.limits import Rules
 # Users that systemd hands out for a service's time: nobody's files belong to them.
 UIDS = range(61_184, 65_520)
 PROCESSES_INSIDE = 4
-PLACES = ("/tmp", "/work", "/dev/shm")  # noqa: S108 - inside, each sandbox has its own
+PLACES = ("/tmp", "/scratch", "/dev/shm")  # noqa: S108 - inside, each sandbox has its own
 _next_uid = itertools.count(os.getpid())
 
 
@@ -115,7 +115,7 @@ def _bubblewrap(rules: Rules) -> list[str]:
             words += ["--ro-bind", place, place]
     for place in rules.write:
         words += ["--bind", place, place]
-    return [*words, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/work", "--"]
+    return [*words, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/scratch", "--"]
 
 
 def parents(places: list[str]) -> list[str]:

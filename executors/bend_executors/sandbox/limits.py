@@ -15,7 +15,7 @@ SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc/ld.so.cache
 # For programs that may use the network: names, certificates and their configuration.
 NETWORK_FILES = ("/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/ssl", "/etc/pki")
 # Binding one of these would show what the sandbox exists to hide.
-NEVER_SHOWN = ("/", "/proc", "/sys", "/dev", "/tmp", "/work", "/etc")  # noqa: S108 - names only
+NEVER_SHOWN = ("/", "/proc", "/sys", "/dev", "/tmp", "/scratch", "/etc")  # noqa: S108 - names only
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,7 +77,7 @@ def furnish(settings: dict[str, Any]) -> None:
     mount("tmpfs", f"{root}/new", "tmpfs", NO_SUID, "size=1m,mode=755")
     must(libc.syscall(_pivot(), root.encode(), f"{root}/old".encode()), "pivot_root")
     os.chdir("/old")
-    for place in ("/tmp", "/work", "/dev/shm"):  # noqa: S108 - in the new root
+    for place in ("/tmp", "/scratch", "/dev/shm"):  # noqa: S108 - in the new root
         os.makedirs(f"/new{place}", exist_ok=True)
         mount("tmpfs", f"/new{place}", "tmpfs", NO_SUID | NO_DEVICES, scratch)
     for source in settings["read"]:
@@ -95,7 +95,7 @@ def furnish(settings: dict[str, Any]) -> None:
     must(libc.syscall(_pivot(), b".", b"."), "pivot_root")
     must(libc.umount2(b".", DETACH), "umount")
     mount("", "/", "", BIND | REMOUNT | READ_ONLY | NO_SUID)
-    os.chdir("/work")
+    os.chdir("/scratch")
 
 
 def show(source: str, *, writable: bool) -> None:

@@ -143,7 +143,7 @@ def started(isolation: Isolation, rules: Rules) -> Sandbox:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             pass_fds=(theirs.fileno(),),
-            env=environment(folder or "/work", place),
+            env=environment(folder or "/scratch", place),
             cwd=folder or "/",
             start_new_session=True,
         )

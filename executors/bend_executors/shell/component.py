@@ -147,7 +147,7 @@ class ShellComponent:
 def scratch(sandbox: Sandbox) -> dict[str, str]:
     """Return the variables that name the working folder."""
     place = sandbox.folder
-    return {"HOME": place or "/work", "TMPDIR": place or "/tmp"}  # noqa: S108 - inside
+    return {"HOME": place or "/scratch", "TMPDIR": place or "/tmp"}  # noqa: S108 - inside
 
 
 async def arriving(lines: Lines, running: "asyncio.Future[int]") -> AsyncGenerator[str, None]:
