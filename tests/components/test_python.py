@@ -224,7 +224,7 @@ def test_a_flood_leaves_the_loop_to_others(python: PythonComponent, script: str)
         assert task.exception() is not None
         return longest
 
-    assert asyncio.run(longest_wait_s()) < 0.35
+    assert asyncio.run(longest_wait_s()) < 1.0
 
 
 def test_the_context_is_the_tasks(python: PythonComponent) -> None:

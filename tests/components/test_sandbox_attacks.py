@@ -4,6 +4,7 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -36,8 +37,19 @@ def main():
         signal.pause()
     os.set_blocking(read, False)
     import time
+    alive, end = 0, time.monotonic() + 5
+    while time.monotonic() < end and alive < 9:
+        time.sleep(0.1)
+        try:
+            alive += len(os.read(read, 4096))
+        except BlockingIOError:
+            pass
     time.sleep(0.2)
-    return len(os.read(read, 4096))
+    try:
+        alive += len(os.read(read, 4096))
+    except BlockingIOError:
+        pass
+    return alive
 """
 
 
@@ -60,6 +72,22 @@ def main():
 """
     error = failure(lambda: run(python, script, timeout_s=8.0))
     assert (error.reason, error.retryable) == ("MEMORY_LIMIT", False)
+
+
+def test_the_memory_of_empty_files_counts(python: PythonComponent) -> None:
+    # At most 200,000 files, by the script itself.
+    script = """
+import os
+def main():
+    for folder in ('/scratch', '/tmp'):
+        for number in range(100_000):
+            os.close(os.open(f'{folder}/{number}', os.O_CREAT))
+"""
+    with python_component(
+        python.pool.isolation, limits=replace(LIMITS, cpu_s=9, total_bytes=60 << 20)
+    ) as made:
+        error = failure(lambda: run(made, script))
+    assert error.reason == "MEMORY_LIMIT", error.message
 
 
 def test_children_do_not_outlive_their_task(python: PythonComponent) -> None:
@@ -94,6 +122,12 @@ def main():
             "import ctypes; libc = ctypes.CDLL(None, use_errno=True)\n"
             "assert libc.shmget(0, 1 << 20, 0o1600) == -1\n"
             "raise OSError(ctypes.get_errno(), 'shmget')",
+            "PERMISSION_ERROR",
+        ),
+        (
+            "import ctypes; libc = ctypes.CDLL(None, use_errno=True)\n"
+            "assert libc.msgget(0, 0o1600) == libc.semget(0, 1, 0o1600) == -1\n"
+            "raise OSError(ctypes.get_errno(), 'msgget')",
             "PERMISSION_ERROR",
         ),
         ("while True: pass", "CPU_LIMIT"),
@@ -211,6 +245,13 @@ def main(port, name):
                 reached.append(repr(place))
             except OSError:
                 pass
+    for family in range(64):
+        try:
+            socket.socket(family, socket.SOCK_DGRAM).close()
+        except OSError:
+            continue
+        if family not in (inet, inet6, unix, socket.AF_NETLINK):
+            reached.append(f'family {family}')
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sent:
         try:
             sent.sendto(b'x', ('1.1.1.1', 53))

@@ -14,7 +14,15 @@ import pytest
 from bend import TerminalError
 from bend_executors.python import PythonComponent
 from bend_executors.sandbox import Pool, Rules, Size, syscalls
-from bend_executors.sandbox.isolation import BUBBLEWRAP, NONE, candidates, fresh_uid
+from bend_executors.sandbox.isolation import (
+    BUBBLEWRAP,
+    NONE,
+    UIDS_FAR,
+    UIDS_NEAR,
+    candidates,
+    fresh_uid,
+    uids,
+)
 from bend_executors.sandbox.process import Unavailable, detect
 from tests.components.calls import Call, call
 from tests.components.sandboxes import (
@@ -241,7 +249,10 @@ def test_users_of_sandboxes_are_never_root_and_differ() -> None:
     else:
         first, second = fresh_uid(), fresh_uid()
         assert first != second
-        assert 0 not in (first, second)
+        assert first in uids()
+        assert second in uids()
+    assert 0 not in UIDS_NEAR
+    assert 0 not in UIDS_FAR
 
 
 def test_filters_exist_where_the_numbers_are_known() -> None:

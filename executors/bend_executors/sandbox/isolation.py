@@ -4,9 +4,9 @@ A way holds when a process started with it reports, from the inside, that it is 
 capabilities, may gain none, sees no process of the machine and no network, and writes no root.
 """
 
-import itertools
 import json
 import os
+import secrets
 import shutil
 import sys
 from collections.abc import Callable, Mapping
@@ -18,11 +18,12 @@ from typing import Any
 from bend_executors.sandbox import syscalls
 from bend_executors.sandbox.limits import Rules
 
-# Users that systemd hands out for a service's time: nobody's files belong to them.
-UIDS = range(61_184, 65_520)
+# Users that nobody is: a range that no convention uses, and where this process may not become
+# them (a container has 65,536 at most) those that systemd hands out for a service's time.
+UIDS_FAR = range(0x7000_0000, 0x7FFE_0000)
+UIDS_NEAR = range(61_184, 65_520)
 PROCESSES_INSIDE = 4
 PLACES = ("/tmp", "/scratch", "/dev/shm")  # noqa: S108 - inside, each sandbox has its own
-_next_uid = itertools.count(os.getpid())
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,19 @@ def fresh_uid() -> int | None:
 
     One user a sandbox: the kernel counts processes by user, and root's it does not bound at all.
     """
-    return UIDS[next(_next_uid) % len(UIDS)] if os.getuid() == 0 else None
+    return secrets.choice(uids()) if os.getuid() == 0 else None
+
+
+@cache
+def uids() -> range:
+    """Return the users that root may become here, for sandboxes."""
+    try:
+        lines = Path("/proc/self/uid_map").read_text(encoding="ascii").splitlines()
+        maps = [[int(field) for field in line.split()] for line in lines]
+    except (OSError, ValueError):
+        return UIDS_NEAR
+    far = any(first <= UIDS_FAR[0] and UIDS_FAR[-1] < first + count for first, _, count in maps)
+    return UIDS_FAR if far else UIDS_NEAR
 
 
 @cache

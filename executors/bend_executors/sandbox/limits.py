@@ -11,7 +11,9 @@ from bend_executors.configuration import Section
 
 MEBIBYTE = 1024 * 1024
 # Where the programs and libraries of a Linux system lie; those that exist are shown, read-only.
-SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc/ld.so.cache")
+FOLDERS = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64")
+# Links to programs, and what the loader and the clock look up.
+SYSTEM = (*FOLDERS, "/etc/alternatives", "/etc/ld.so.cache", "/etc/localtime")
 # For programs that may use the network: names, certificates and their configuration.
 NETWORK_FILES = ("/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/ssl", "/etc/pki")
 # Binding one of these would show what the sandbox exists to hide.
