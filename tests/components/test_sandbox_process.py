@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from bend import TerminalError
@@ -216,6 +217,25 @@ def test_a_task_that_is_cancelled_while_its_sandbox_starts_leaves_nothing() -> N
             asyncio.run(cancelled(after_s))
         assert run(made, "output = 2").output == 2
     assert made.pool._spares == {}
+
+
+def test_tasks_leave_no_descriptors_and_no_processes() -> None:
+    process = psutil.Process()
+    with python_component(best(), size=Size(warm=1)) as made:
+
+        async def tasks(count: int) -> None:
+            for number in range(count):
+                script = "output = 1" if number % 3 else "1/0"
+                await asyncio.gather(call(made.run, {"script": script}), return_exceptions=True)
+
+        def settled() -> bool:
+            return process.num_fds() <= before and len(process.children()) <= children
+
+        asyncio.run(tasks(3))
+        wait_until(lambda: len(made.pool._spares["default"]) == 1, "no spare", 5)
+        before, children = process.num_fds() + 3, len(process.children()) + 1
+        asyncio.run(tasks(25))
+        wait_until(settled, "descriptors or processes are left", 5)
 
 
 def test_more_tasks_than_sandboxes_wait_for_their_turn() -> None:
