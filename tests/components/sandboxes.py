@@ -65,6 +65,7 @@ def python_component(
         size or Size(),
         Modules(folder) if folder else None,
     )
+    made.overtime_s = 0.0
     try:
         yield made
     finally:

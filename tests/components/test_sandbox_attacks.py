@@ -108,7 +108,7 @@ def main():
     time.sleep(60)
 """
     error = failure(lambda: run(python, script, timeout_s=0.6))
-    assert error.reason == "SANDBOX_TIMEOUT"
+    assert error.reason == "TIMEOUT"
     wait_until(lambda: not running(marker), "an orphan lives", 5)
 
 

@@ -10,7 +10,17 @@ from bend import Context, Final, RetryableError, TerminalError, component
 from bend.components import encode
 from bend.tasks import reason_name
 from bend_executors.python.modules import FUNCTION, Modules
-from bend_executors.sandbox import Budget, Ended, Garbage, Output, Pool, Rules, Sandbox, Size
+from bend_executors.sandbox import (
+    OVERTIME_S,
+    Budget,
+    Ended,
+    Garbage,
+    Output,
+    Pool,
+    Rules,
+    Sandbox,
+    Size,
+)
 
 SCRIPT_BYTES_MAX = 256 * 1024
 # Together within what a failure's details may have.
@@ -32,6 +42,7 @@ class PythonComponent:
     def __init__(self, rules: Rules, size: Size, modules: Modules | None) -> None:
         self.pool = Pool("python", rules, size)
         self._modules = modules
+        self.overtime_s = OVERTIME_S
 
     @component("python", version="1.0.0", long_running=True)
     async def run(
@@ -50,7 +61,7 @@ class PythonComponent:
         output. No network, no files but a scratch folder, bounded processor time, memory,
         processes; it is ended with all its children at the timeout.
         """
-        deadline_s = time.monotonic() + context.timeout_s
+        deadline_s = time.monotonic() + context.timeout_s + self.overtime_s
         job = self._job(context, script, function, input, arguments or {})
         async with self.pool.taken(context.namespace) as sandbox:
             way = sandbox.isolation.name
@@ -123,7 +134,7 @@ class PythonComponent:
         }
 
     async def _next(self, sandbox: Sandbox, deadline_s: float, timeout_s: float) -> tuple[str, Any]:
-        """Return the next message. Raises RetryableError SANDBOX_TIMEOUT, Ended, Garbage."""
+        """Return the next message. Raises RetryableError TIMEOUT, Ended, Garbage."""
         try:
             async with asyncio.timeout(max(0.0, deadline_s - time.monotonic())):
                 # Reading does not wait when there is something to read: others have their turn.
@@ -131,8 +142,8 @@ class PythonComponent:
                 message = await sandbox.receive()
         except TimeoutError:
             raise RetryableError(
-                "SANDBOX_TIMEOUT",
-                f"it ran for {timeout_s:g} s and was ended with its children",
+                "TIMEOUT",
+                f"it ran for more than {timeout_s:g} s and was ended with its children",
                 details={"isolation": sandbox.isolation.name},
             ) from None
         ((kind, value),) = message.items()

@@ -25,6 +25,8 @@ from bend_executors.sandbox.watching import watch
 NAMESPACES_MAX = 16
 # Two at once: more would only wait for the processor.
 STARTERS = 2
+# The executor ends a task at its timeout; where its word does not arrive, the component does.
+OVERTIME_S = 2.0
 
 log = logging.getLogger("bend.sandbox")
 

@@ -8,7 +8,17 @@ from dataclasses import replace
 from typing import Any, TypedDict
 
 from bend import Context, Final, RetryableError, TerminalError, component
-from bend_executors.sandbox import Budget, Ended, Garbage, Output, Pool, Rules, Sandbox, Size
+from bend_executors.sandbox import (
+    OVERTIME_S,
+    Budget,
+    Ended,
+    Garbage,
+    Output,
+    Pool,
+    Rules,
+    Sandbox,
+    Size,
+)
 from bend_executors.shell.commands import Command
 
 STDIN_BYTES_MAX = 1024 * 1024
@@ -48,6 +58,7 @@ class ShellComponent:
 
     def __init__(self, commands: Mapping[str, Command], rules: Rules, size: Size) -> None:
         self._commands = commands
+        self.overtime_s = OVERTIME_S
         shown = rules.shown()
         # A program that lies elsewhere is shown too; its libraries are the operator's to name.
         real = [command.file for command in commands.values()]
@@ -68,7 +79,7 @@ class ShellComponent:
         a sandbox of its own: no network, a fresh working folder, a clean environment, bounded
         time, memory and processes. An exit code other than 0 fails the task as `EXIT_<code>`.
         """
-        deadline_s = time.monotonic() + context.timeout_s
+        deadline_s = time.monotonic() + context.timeout_s + self.overtime_s
         chosen = self._chosen(command, arguments or [], stdin)
         async with self.pool.taken(context.namespace) as sandbox:
             lines = Lines(context, chosen.stream)
@@ -133,7 +144,7 @@ class ShellComponent:
                     return await self.pool.exit_code(sandbox)
         except TimeoutError:
             raise RetryableError(
-                "SANDBOX_TIMEOUT", "it did not end in time and was killed", details=details
+                "TIMEOUT", "it did not end in time and was killed", details=details
             ) from None
         except Garbage as error:
             raise TerminalError("SANDBOX_PROTOCOL", str(error), details=details) from None
