@@ -5,13 +5,14 @@ idle mesh does not pay for them.
 """
 
 import asyncio
+import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Literal
 
 from bend import TerminalError, component
 from bend_executors.model import folder
-from bend_executors.model.folder import Found
+from bend_executors.model.folder import Found, Signature
 from bend_executors.model.settings import Settings, Source
 from bend_executors.model.shelf import Shelf
 
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from bend_executors.model.steps import Steps
 
 Encoding = Literal["json", "base64"]
+
+# How long a look into the model folder is good for: what changes there is seen that much later.
+LOOK_S = 1.0
+LOOKS_MAX = 1024
 
 
 class ModelComponent:
@@ -35,6 +40,7 @@ class ModelComponent:
         self._loads = ThreadPoolExecutor(1, thread_name_prefix="model-load")
         self._cel = ThreadPoolExecutor(1, thread_name_prefix="model-cel")
         self._steps: Steps | None = None
+        self._looks: dict[str, tuple[float, Found, Signature]] = {}
 
     @component("model", version="1.1.0")
     async def infer(
@@ -55,7 +61,8 @@ class ModelComponent:
         `{"base64", "dtype", "shape"}`. `pre` (input name → CEL over `body`) and `post` (name → CEL
         over `output`, `body`, `labels`) stand in for the model's own steps.
         """
-        async with self._shelf.borrowed(self._found(script)) as model:
+        found, signature = self._found(script)
+        async with self._shelf.borrowed(found, signature) as model:
             before = model.options.pre if pre is None else pre
             after = model.options.post if post is None else post
             given = await self._evaluated("pre", before, [{"body": body}]) if before else [body]
@@ -113,8 +120,16 @@ class ModelComponent:
         self._steps = self._steps or Steps()
         return self._steps.evaluate(step, expressions, samples)
 
-    def _found(self, script: str) -> Found:
-        return folder.find(self._settings.folder, script, self._settings.sources)
+    def _found(self, script: str) -> tuple[Found, Signature]:
+        """Look into the folder, or remember a look that is not older than LOOK_S."""
+        now = time.monotonic()
+        look = self._looks.get(script)
+        if look is None or now - look[0] >= LOOK_S:
+            found = folder.find(self._settings.folder, script, self._settings.sources)
+            if len(self._looks) >= LOOKS_MAX:
+                self._looks.clear()
+            look = self._looks[script] = (now, found, found.signature())
+        return look[1], look[2]
 
     def _source(self, found: Found) -> Source | None:
         return self._settings.sources.get((found.name, found.version))

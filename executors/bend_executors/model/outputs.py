@@ -47,9 +47,9 @@ class Part(NamedTuple):
         """Return one of the rows without its dimension."""
         if self.axis is None:
             return self
-        if isinstance(self.value, list):
+        if self.axis == 0:
             return Part(self.value[at], None)
-        return Part(np.take(self.value, at, axis=self.axis), None)
+        return Part(self.value[(slice(None),) * self.axis + (at,)], None)
 
 
 Parts = dict[str, Part]

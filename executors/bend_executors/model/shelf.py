@@ -63,14 +63,16 @@ class Shelf:
         return sum(held.model.session.bytes for held in (*self._held.values(), *self._leaving))
 
     @asynccontextmanager
-    async def borrowed(self, found: Found) -> AsyncIterator["LoadedModel"]:
+    async def borrowed(self, found: Found, signature: Signature) -> AsyncIterator["LoadedModel"]:
         """Give a model, loading it once however many tasks ask; it stays while it is used.
+
+        `signature` is what its files look like: one loaded from other files is loaded again.
 
         Raises:
             RetryableError: MODEL_MEMORY_FULL, no model became free in time.
             TerminalError: MODEL_TOO_LARGE for the whole budget; what `load` raises.
         """
-        held = self._current(found)
+        held = self._current(found, signature)
         if held is None:
             self._asking[found.folder] += 1
             try:
@@ -86,11 +88,12 @@ class Shelf:
                 self._leaving.discard(held)
                 self._freed.set()
 
-    def _current(self, found: Found) -> Held | None:
+    def _current(self, found: Found, signature: Signature) -> Held | None:
         held = self._held.get(found.folder)
         if held is None:
             return None
-        if held.signature != found.signature():
+        # A look may be older than the load, and then the files themselves tell.
+        if held.signature != signature and held.signature != found.signature():
             del self._held[found.folder]
             self._gone(held)
             return None

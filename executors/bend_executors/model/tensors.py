@@ -120,7 +120,7 @@ def typed(value: Any, dtype: Any) -> Tensor:
     if wanted == np.uint64 and found.dtype.kind in "fO":
         # Small and large whole numbers together would become floats, and lose digits.
         exact = np.asarray(value, dtype=np.object_)
-        if all(type(entry) is int and 0 <= entry < 2**64 for entry in exact.flat):
+        if all(type(entry) is int and 0 <= entry < 2**64 for entry in exact.ravel().tolist()):
             return exact.astype(wanted)
     if not found.size:
         return found.astype(wanted)
@@ -134,9 +134,12 @@ def typed(value: Any, dtype: Any) -> Tensor:
         if found.min() < limits.min or found.max() > limits.max:
             raise ValueError(f"got a number outside {limits.min} to {limits.max}")
     elif wanted.kind == "f":
-        most = float(np.finfo(wanted).max)
-        if not (-most <= found.min() and found.max() <= most):
+        with np.errstate(over="ignore"):
+            made = found.astype(wanted)
+        if not np.isfinite(made).all():
+            most = float(np.finfo(wanted).max)
             raise ValueError(f"got a number outside {-most:g} to {most:g}")
+        return made
     return found.astype(wanted)
 
 
@@ -217,7 +220,8 @@ def sample(ports: Sequence[Port], body: Mapping[str, Any]) -> Sample:
         tensor = tensor_of(port, value)
         single = port.axis is not None and fits(tensor.shape, port.one)
         if single and port.axis is not None:
-            tensor = np.expand_dims(tensor, port.axis)
+            at = port.axis
+            tensor = tensor.reshape(*tensor.shape[:at], 1, *tensor.shape[at:])
         elif not fits(tensor.shape, port.shape):
             got = list(tensor.shape)
             also = "" if port.axis is None else " or a list of these"

@@ -10,16 +10,16 @@ if TYPE_CHECKING:
     from bend_server.bench.mesh import Mesh
     from bend_server.bench.rows import Report
 
-ALL = ("j1", "j2", "j3", "j4", "figures")
+ALL = ("j1", "j2", "j3", "j4", "model", "figures")
 
 
 async def measure(mesh: "Mesh", report: "Report", wanted: list[str], sizes: "Sizes") -> None:
     """Run the wanted jobs one after another; figures come last, they restart the mesh."""
     # Every `bend` command loads this module; what only a benchmark needs waits until it runs.
-    from bend_server.bench import figures
+    from bend_server.bench import components_model, figures
     from bend_server.bench.jobs import JOBS
 
-    for name, job in JOBS.items():
+    for name, job in (JOBS | {"model": components_model.job}).items():
         if name in wanted:
             await job(mesh, report, sizes)
     if "figures" in wanted:
@@ -28,7 +28,7 @@ async def measure(mesh: "Mesh", report: "Report", wanted: list[str], sizes: "Siz
 
 
 @click.command("bench")
-@click.option("--jobs", default=",".join(ALL), help="Comma-separated: j1,j2,j3,j4,figures.")
+@click.option("--jobs", default=",".join(ALL), help=f"Comma-separated: {','.join(ALL)}.")
 @click.option("--in-flight", default=256, type=click.IntRange(1, 10_000), show_default=True)
 @click.option("--database", help="URL of a PostgreSQL database; default: SQLite.")
 @click.option("--json", "as_json", is_flag=True, help="JSON lines.")
