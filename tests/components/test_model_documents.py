@@ -31,10 +31,10 @@ GREY = onnx.model(
     [onnx.port("grey", onnx.UINT8, ["N", 4])],
 )
 ANIMALS = onnx.model(
-    [onnx.node("Identity", ["scores"], "s")],
+    [onnx.node("Identity", ["pixels"], "scores")],
+    [onnx.port("pixels", onnx.FLOAT, ["N", 3])],
     [onnx.port("scores", onnx.FLOAT, ["N", 3])],
-    [onnx.port("s", onnx.FLOAT, ["N", 3])],
-).replace(onnx.field(1, "s"), onnx.field(1, "s"))
+)
 RIGHT = {
     "score": {"risk": 1.5},
     "animals": {"label": ["dog", "cat"]},
@@ -68,7 +68,7 @@ def test_the_example_runs(tmp_path: Path) -> None:
     assert compile_document(document, "application/yaml").name == "iris"
     task = yaml.safe_load(document)["tasks"][0]
     default = yaml.safe_load(document)["input"]["properties"]["flowers"]["default"]
-    task["body"] = {"float_input": default}
+    task["body"] = {"flower": default}
     got = infer(tmp_path / "models", task)
     assert got["species"] == ["setosa", "versicolor", "virginica"]
     assert json.loads((tmp_path / "models/iris/1.0.0/model.json").read_text())["labels"]

@@ -37,6 +37,7 @@ class ModelComponent:
         self._shelf = Shelf(settings.memory_bytes, self._estimated, self._load)
         # Sessions run here, and nothing else, so that a slow load never holds up a run.
         self._runs = ThreadPoolExecutor(settings.runs, thread_name_prefix="model-run")
+        self._answering = ThreadPoolExecutor(1, thread_name_prefix="model-answer")
         self._loads = ThreadPoolExecutor(1, thread_name_prefix="model-load")
         self._cel = ThreadPoolExecutor(1, thread_name_prefix="model-cel")
         self._steps: Steps | None = None
@@ -175,6 +176,7 @@ class ModelComponent:
             session,
             chosen,
             self._runs,
+            self._answering,
             batch_max=self._settings.batch_max,
             run_s_max=self._settings.run_s_max,
         )
