@@ -137,8 +137,8 @@ async def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
 
 
 NEXT = """
-revision = "0002"
-down_revision = "0001"
+revision = "next"
+down_revision = "{head}"
 branch_labels = None
 depends_on = None
 
@@ -156,7 +156,7 @@ def next_release(folder: Path, last: str) -> Path:
     """Return migrations with one more, which empties a table and then does `last`."""
     migrations = folder / "migrations"
     shutil.copytree(MIGRATIONS, migrations, ignore=shutil.ignore_patterns("__pycache__"))
-    (migrations / "versions" / "0002_color.py").write_text(NEXT.format(last))
+    (migrations / "versions" / "next_color.py").write_text(NEXT.format(last, head=HEAD))
     return migrations
 
 
@@ -169,7 +169,7 @@ async def test_an_older_schema_is_copied_before_it_changes(tmp_path: Path) -> No
     await database.prepare(next_release(tmp_path, "pass"))
     await database.close()
     assert _workflows(tmp_path / "bend.db") == (True, 0)
-    assert _workflows(tmp_path / "bend.db.0001.backup") == (False, 1)
+    assert _workflows(tmp_path / f"bend.db.{HEAD}.backup") == (False, 1)
     # This release is the older one now.
     with pytest.raises(SchemaTooNew):
         await open_store(backend.url, ManualClock())

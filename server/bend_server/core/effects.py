@@ -3,7 +3,17 @@
 from enum import IntEnum
 from typing import NamedTuple
 
-from bend_server.core.model import EventRow, FinishRow, ResultRow, StatusChange
+from bend_server.core.model import (
+    ITEM_NONE,
+    ApprovalEnd,
+    ApprovalRow,
+    CacheRow,
+    EventRow,
+    FinishRow,
+    Reopen,
+    ResultRow,
+    StatusChange,
+)
 from bend_server.core.state import ExecutionState
 
 
@@ -13,6 +23,7 @@ class TimerKind(IntEnum):
     RETRY = 1
     GRACE = 2
     EXECUTION = 3
+    WAKE = 4
 
 
 class Ready(NamedTuple):
@@ -62,6 +73,23 @@ class BlobWait(NamedTuple):
     task: int
     source: int
     key: str
+    item: int = ITEM_NONE
+
+
+class ChildWish(NamedTuple):
+    """Something the engine has to do to a child, once the parent's rows are durable.
+
+    `verb`: "cancel" or "retry". `parent`'s (task, item, try_) is the one that the child serves.
+    """
+
+    verb: str
+    child: int
+    parent: int
+    task: int
+    item: int
+    try_: int
+    reason: str
+    actor: str
 
 
 FINISH = -1
@@ -70,17 +98,23 @@ FINISH = -1
 class Effects:
     """The accumulator of one batch over many executions.
 
-    Rows (`results`, `events`, `finishes`, `changes`) are evolved into their states already and
-    must be committed together; the rest may be acted on only after that commit.
+    Rows (`results`, `events`, `finishes`, `changes`, `reopens`, `approvals`, `approval_ends`,
+    `caches`) are evolved into their states already and must be committed together; the rest may be
+    acted on only after that commit.
     """
 
     __slots__ = (
+        "approval_ends",
+        "approvals",
         "blobs",
+        "caches",
         "cancels",
         "changes",
+        "children",
         "events",
         "finishes",
         "ready",
+        "reopens",
         "results",
         "timers",
     )
@@ -90,11 +124,25 @@ class Effects:
         self.events: list[EventRow] = []
         self.finishes: list[FinishRow] = []
         self.changes: list[StatusChange] = []
+        self.reopens: list[Reopen] = []
+        self.approvals: list[ApprovalRow] = []
+        self.approval_ends: list[ApprovalEnd] = []
+        self.caches: list[CacheRow] = []
         self.ready: list[Ready] = []
         self.timers: list[Timer] = []
         self.cancels: list[Cancel] = []
         self.blobs: list[BlobWait] = []
+        self.children: list[ChildWish] = []
 
     def rows(self) -> int:
         """Return how many rows the batch has."""
-        return len(self.results) + len(self.events) + len(self.finishes) + len(self.changes)
+        return (
+            len(self.results)
+            + len(self.events)
+            + len(self.finishes)
+            + len(self.changes)
+            + len(self.reopens)
+            + len(self.approvals)
+            + len(self.approval_ends)
+            + len(self.caches)
+        )

@@ -65,6 +65,24 @@ class RunIf(IntEnum):
     ALWAYS = 2
 
 
+class TaskKind(IntEnum):
+    """Who does a task: a component, or the engine itself."""
+
+    COMPONENT = 0
+    WORKFLOW = 1
+    WAIT = 2
+    SIGNAL = 3
+    APPROVAL = 4
+
+
+class Phase(IntEnum):
+    """When in an execution a task has its turn."""
+
+    MAIN = 0
+    ON_FAILURE = 1
+    COMPENSATION = 2
+
+
 class EventKind(IntEnum):
     """Kinds of execution_event rows. Numbers are stored: never change one, only add."""
 
@@ -81,6 +99,9 @@ class EventKind(IntEnum):
     LOOP_ENDED = 11
     FAILING = 12
     EXECUTION_TIMED_OUT = 13
+    WAITING = 14
+    CHILD_STARTED = 15
+    COMPENSATING = 16
 
 
 class Failure(NamedTuple):
@@ -209,6 +230,57 @@ class StatusChange(NamedTuple):
     execution: int
     status: int
     pause_reason: str | None
+
+
+class Reopen(NamedTuple):
+    """A run that begins or goes on: RUNNING, with this run and deadline, and no finish."""
+
+    execution: int
+    run: int
+    deadline_us: int
+
+
+class ApprovalRow(NamedTuple):
+    """An approval that a task waits for, as the table has it. `expires_us` 0: never."""
+
+    execution: int
+    task: int
+    item: int
+    try_: int
+    namespace: str
+    public_id: str
+    workflow: str
+    task_id: str
+    title: str
+    assignees: bytes
+    form: bytes
+    created_us: int
+    expires_us: int
+
+
+class ApprovalEnd(NamedTuple):
+    """How an approval ended. `status`: 2 approved, 3 rejected, 4 closed otherwise."""
+
+    execution: int
+    task: int
+    item: int
+    try_: int
+    status: int
+    decided_by: str
+    decided_us: int
+    comment: str
+
+
+class CacheRow(NamedTuple):
+    """An output kept for equal inputs; it owns its copy of a large one (`blob`)."""
+
+    namespace: str
+    key: bytes
+    output: bytes | None
+    blob: str | None
+    execution: int
+    created_us: int
+    expires_us: int
 
 
 class Outcome(NamedTuple):

@@ -7,12 +7,13 @@ that the core needs no CEL.
 from array import array
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import NamedTuple, Protocol
 
 from bend_server.core import limits
-from bend_server.core.model import RunIf
+from bend_server.core.model import ITEM_NONE, Phase, RunIf, TaskKind
 
-PLAN_FORMAT = 1
+PLAN_FORMAT = 2
 
 
 class Scope(Protocol):
@@ -72,10 +73,11 @@ class ExpressionError(Exception):
 class NeedsBlob(Exception):
     """An expression reads into an output that is not loaded: load the blob, then ask again."""
 
-    def __init__(self, task: int, key: str) -> None:
+    def __init__(self, task: int, key: str, item: int = ITEM_NONE) -> None:
         super().__init__(key)
         self.task = task
         self.key = key
+        self.item = item
 
 
 class HolePart(NamedTuple):
@@ -104,6 +106,12 @@ class Rendered(NamedTuple):
 Condition = Callable[[Scope], bool]
 InputTemplate = Callable[[Scope], Rendered]
 OutputTemplate = Callable[[Scope], bytes]
+# The items of a for_each, JSON each, at most limits.ITEMS_MAX; raises ExpressionError, NeedsBlob.
+ItemsTemplate = Callable[[Scope], list[bytes]]
+# A key of a concurrency, rate limit or cache: text of at most limits.KEY_CHARS_MAX.
+KeyTemplate = Callable[[Scope], str]
+# Whether a repeat loop goes on after a round; the scope has `iteration`, the bytes are `output`.
+GoesOn = Callable[[Scope, bytes], bool]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,9 +132,65 @@ class RetryPolicy:
     not_on: frozenset[str] = frozenset()
 
 
+class ConcurrencyStrategy(IntEnum):
+    """What happens to an execution that finds its concurrency key full."""
+
+    QUEUE = 1
+    CANCEL_OLDEST = 2
+    CANCEL_NEWEST = 3
+
+
+class ConcurrencyPlan(NamedTuple):
+    """How many executions of the workflow with one key run at once; evaluated at the start."""
+
+    key: KeyTemplate
+    limit: int
+    strategy: ConcurrencyStrategy
+
+
+class RepeatPlan(NamedTuple):
+    """A loop over one task (or over each item of a for_each). `rounds_max` >= 1."""
+
+    goes_on: GoesOn
+    rounds_max: int
+    delay_us: int
+
+
+class CachePlan(NamedTuple):
+    """How long an output serves equal inputs. `key` None: the canonical input is the key."""
+
+    ttl_us: int
+    key: KeyTemplate | None
+    namespace_wide: bool
+
+
+class SlotPlan(NamedTuple):
+    """A task-level limit over all executions of the namespace, per key.
+
+    `per_us` 0: at most `limit` tries run at once (concurrency); otherwise at most `limit` tries
+    start in that time (rate_limit).
+    """
+
+    key: KeyTemplate
+    limit: int
+    per_us: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskPlan:
-    """One task, compiled."""
+    """One task, compiled.
+
+    Attributes of control flow:
+        kind: who does it. Inputs of the engine's own types render to JSON objects:
+            WORKFLOW `{"workflow", "revision"?, "input"}`; WAIT `{"duration"}` (text or seconds) or
+            `{"until"}` (RFC 3339); SIGNAL `{"name", "timeout"?}`; APPROVAL `{"title", "assignees"?,
+            "form"?, "timeout"?}`.
+        phase: MAIN tasks come first in Plan.tasks, then ON_FAILURE, then COMPENSATION ones.
+            ON_FAILURE tasks depend on each other only; COMPENSATION ones on nothing.
+        for_each: makes the list; the task runs once an item, at most `parallel_max` at once.
+        compensated_by: index of the COMPENSATION task that undoes this one; None without.
+        compensates: the other way round. Its scope sees the item, and the outputs of all tasks.
+    """
 
     index: int
     id: str
@@ -145,11 +209,26 @@ class TaskPlan:
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     requires: tuple[tuple[str, str], ...] = ()
     secrets: frozenset[str] = frozenset()
+    kind: TaskKind = TaskKind.COMPONENT
+    phase: Phase = Phase.MAIN
+    for_each: ItemsTemplate | None = None
+    parallel_max: int = limits.PARALLEL_DEFAULT
+    repeat: RepeatPlan | None = None
+    compensated_by: int | None = None
+    compensates: int | None = None
+    cache: CachePlan | None = None
+    slots: tuple[SlotPlan, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """A workflow revision, compiled. `dependency_counts[i]` = len(tasks[i].dependencies)."""
+    """A workflow revision, compiled. `dependency_counts[i]` = len(tasks[i].dependencies).
+
+    `main_count` tasks are MAIN; `roots` and `leaves` are among them. `pause_on_failure`: the
+    execution pauses when a task fails it (on_failure: pause). `failure_roots` are the ON_FAILURE
+    tasks without dependencies. `plain`: no task uses anything but components, conditions, retries
+    and run_if, so that the hot path may skip what follows from the rest.
+    """
 
     namespace: str
     workflow: str
@@ -165,3 +244,8 @@ class Plan:
     output: OutputTemplate | None = None
     input_schema: Mapping[str, object] | None = None
     format: int = PLAN_FORMAT
+    main_count: int = 0
+    pause_on_failure: bool = False
+    failure_roots: tuple[int, ...] = ()
+    concurrency: ConcurrencyPlan | None = None
+    plain: bool = True

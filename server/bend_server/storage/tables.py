@@ -120,6 +120,32 @@ execution = Table(
         sqlite_where=text("parked = 1"),
         postgresql_where=text("parked = 1"),
     ),
+    # Who runs and who queues under one concurrency key.
+    Index(
+        "ix_execution_concurrency",
+        "namespace",
+        "workflow",
+        "concurrency_key",
+        "status",
+        "priority",
+        "id",
+        sqlite_where=text("concurrency_key IS NOT NULL AND status < 4"),
+        postgresql_where=text("concurrency_key IS NOT NULL AND status < 4"),
+    ),
+    Index(
+        "ix_execution_parent",
+        "parent",
+        "id",
+        sqlite_where=text("parent IS NOT NULL"),
+        postgresql_where=text("parent IS NOT NULL"),
+    ),
+    Index(
+        "ix_execution_root",
+        "root",
+        "id",
+        sqlite_where=text("root IS NOT NULL"),
+        postgresql_where=text("root IS NOT NULL"),
+    ),
     Index(
         "ix_execution_finished",
         "finished_us",
@@ -167,6 +193,78 @@ execution_event = Table(
     Column("at_us", BigInteger, nullable=False),
     PrimaryKeyConstraint("execution", "seq"),
     sqlite_with_rowid=False,
+)
+
+# `status` as bend.v1.Approval.Status; ApprovalRow stands first.
+approval = Table(
+    "approval",
+    metadata,
+    Column("execution", BigInteger, nullable=False),
+    Column("task", Integer, nullable=False),
+    Column("item", Integer, nullable=False),
+    Column("try", Integer, nullable=False),
+    Column("namespace", _Text, nullable=False),
+    Column("public_id", _Text, nullable=False),
+    Column("workflow", _Text, nullable=False),
+    Column("task_id", _Text, nullable=False),
+    Column("title", _Text, nullable=False),
+    Column("assignees", LargeBinary, nullable=False),
+    Column("form", LargeBinary, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+    Column("expires_us", BigInteger, nullable=False),
+    Column("status", SmallInteger, nullable=False, server_default=text("1")),
+    Column("decided_by", _Text, nullable=False, server_default=text("''")),
+    Column("decided_us", BigInteger),
+    Column("comment", _Text, nullable=False, server_default=text("''")),
+    PrimaryKeyConstraint("execution", "task", "item", "try"),
+    Index("ix_approval_status", "namespace", "status", "created_us", "execution", "task", "item"),
+    sqlite_with_rowid=False,
+)
+
+cache_entry = Table(
+    "cache_entry",
+    metadata,
+    Column("namespace", _Text, nullable=False),
+    Column("key", LargeBinary, nullable=False),
+    Column("output", LargeBinary),
+    Column("blob", _Text),
+    Column("execution", BigInteger, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+    Column("expires_us", BigInteger, nullable=False),
+    PrimaryKeyConstraint("namespace", "key"),
+    Index("ix_cache_entry_expires", "expires_us"),
+    sqlite_with_rowid=False,
+)
+
+# A durable job over many executions; the owner of its partition works on it.
+bulk = Table(
+    "bulk",
+    metadata,
+    Column("id", _Id, primary_key=True, autoincrement=False),
+    Column("namespace", _Text, nullable=False),
+    Column("partition", SmallInteger, nullable=False),
+    Column("action", SmallInteger, nullable=False),
+    Column("filter", LargeBinary, nullable=False),
+    Column("reason", _Text, nullable=False),
+    Column("actor", _Text, nullable=False),
+    Column("dry_run", SmallInteger, nullable=False),
+    Column("state", SmallInteger, nullable=False),
+    Column("matched", BigInteger, nullable=False),
+    Column("done", BigInteger, nullable=False),
+    Column("refused", BigInteger, nullable=False),
+    Column("cursor", LargeBinary, nullable=False),
+    Column("sample", LargeBinary, nullable=False),
+    Column("request_id", _Text),
+    Column("created_us", BigInteger, nullable=False),
+    Column("updated_us", BigInteger, nullable=False),
+    UniqueConstraint("namespace", "request_id"),
+    Index(
+        "ix_bulk_open",
+        "partition",
+        "id",
+        sqlite_where=text("state = 1"),
+        postgresql_where=text("state = 1"),
+    ),
 )
 
 label = Table(
@@ -272,4 +370,27 @@ component_version = Table(
     Column("digest", _Text, nullable=False),
     Column("created_us", BigInteger, nullable=False),
     PrimaryKeyConstraint("namespace", "name", "version"),
+)
+
+# Which part of the new tries of a component goes to a version; no rows: the newest takes all.
+component_weight = Table(
+    "component_weight",
+    metadata,
+    Column("namespace", _Text, nullable=False),
+    Column("name", _Text, nullable=False),
+    Column("version", _Text, nullable=False),
+    Column("weight", Integer, nullable=False),
+    Column("updated_us", BigInteger, nullable=False),
+    PrimaryKeyConstraint("namespace", "name", "version"),
+)
+
+# Pools that were described by API; those of the configuration are not stored.
+pool = Table(
+    "pool",
+    metadata,
+    Column("namespace", _Text, nullable=False),
+    Column("name", _Text, nullable=False),
+    Column("spec", LargeBinary, nullable=False),
+    Column("updated_us", BigInteger, nullable=False),
+    PrimaryKeyConstraint("namespace", "name"),
 )

@@ -1,6 +1,9 @@
 import datetime
 
+from bend.v1 import approval_pb2 as _approval_pb2
+from bend.v1 import bulk_pb2 as _bulk_pb2
 from bend.v1 import execution_pb2 as _execution_pb2
+from bend.v1 import execution_control_pb2 as _execution_control_pb2
 from bend.v1 import workflow_pb2 as _workflow_pb2
 from buf.validate import validate_pb2 as _validate_pb2
 from google.api import annotations_pb2 as _annotations_pb2

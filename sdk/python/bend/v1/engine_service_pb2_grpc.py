@@ -3,7 +3,10 @@
 import grpc
 import warnings
 
+from bend.v1 import approval_pb2 as bend_dot_v1_dot_approval__pb2
+from bend.v1 import bulk_pb2 as bend_dot_v1_dot_bulk__pb2
 from bend.v1 import engine_service_pb2 as bend_dot_v1_dot_engine__service__pb2
+from bend.v1 import execution_control_pb2 as bend_dot_v1_dot_execution__control__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -132,6 +135,56 @@ class EngineServiceStub:
                 '/bend.v1.EngineService/CancelExecution',
                 request_serializer=bend_dot_v1_dot_engine__service__pb2.CancelExecutionRequest.SerializeToString,
                 response_deserializer=bend_dot_v1_dot_engine__service__pb2.CancelExecutionResponse.FromString,
+                _registered_method=True)
+        self.RerunExecution = channel.unary_unary(
+                '/bend.v1.EngineService/RerunExecution',
+                request_serializer=bend_dot_v1_dot_execution__control__pb2.RerunExecutionRequest.SerializeToString,
+                response_deserializer=bend_dot_v1_dot_execution__control__pb2.RerunExecutionResponse.FromString,
+                _registered_method=True)
+        self.PauseExecution = channel.unary_unary(
+                '/bend.v1.EngineService/PauseExecution',
+                request_serializer=bend_dot_v1_dot_execution__control__pb2.PauseExecutionRequest.SerializeToString,
+                response_deserializer=bend_dot_v1_dot_execution__control__pb2.PauseExecutionResponse.FromString,
+                _registered_method=True)
+        self.ResumeExecution = channel.unary_unary(
+                '/bend.v1.EngineService/ResumeExecution',
+                request_serializer=bend_dot_v1_dot_execution__control__pb2.ResumeExecutionRequest.SerializeToString,
+                response_deserializer=bend_dot_v1_dot_execution__control__pb2.ResumeExecutionResponse.FromString,
+                _registered_method=True)
+        self.RetryExecution = channel.unary_unary(
+                '/bend.v1.EngineService/RetryExecution',
+                request_serializer=bend_dot_v1_dot_execution__control__pb2.RetryExecutionRequest.SerializeToString,
+                response_deserializer=bend_dot_v1_dot_execution__control__pb2.RetryExecutionResponse.FromString,
+                _registered_method=True)
+        self.ResetExecution = channel.unary_unary(
+                '/bend.v1.EngineService/ResetExecution',
+                request_serializer=bend_dot_v1_dot_execution__control__pb2.ResetExecutionRequest.SerializeToString,
+                response_deserializer=bend_dot_v1_dot_execution__control__pb2.ResetExecutionResponse.FromString,
+                _registered_method=True)
+        self.SignalExecution = channel.unary_unary(
+                '/bend.v1.EngineService/SignalExecution',
+                request_serializer=bend_dot_v1_dot_execution__control__pb2.SignalExecutionRequest.SerializeToString,
+                response_deserializer=bend_dot_v1_dot_execution__control__pb2.SignalExecutionResponse.FromString,
+                _registered_method=True)
+        self.ListApprovals = channel.unary_unary(
+                '/bend.v1.EngineService/ListApprovals',
+                request_serializer=bend_dot_v1_dot_approval__pb2.ListApprovalsRequest.SerializeToString,
+                response_deserializer=bend_dot_v1_dot_approval__pb2.ListApprovalsResponse.FromString,
+                _registered_method=True)
+        self.DecideApproval = channel.unary_unary(
+                '/bend.v1.EngineService/DecideApproval',
+                request_serializer=bend_dot_v1_dot_approval__pb2.DecideApprovalRequest.SerializeToString,
+                response_deserializer=bend_dot_v1_dot_approval__pb2.DecideApprovalResponse.FromString,
+                _registered_method=True)
+        self.BulkExecutions = channel.unary_unary(
+                '/bend.v1.EngineService/BulkExecutions',
+                request_serializer=bend_dot_v1_dot_bulk__pb2.BulkExecutionsRequest.SerializeToString,
+                response_deserializer=bend_dot_v1_dot_bulk__pb2.BulkExecutionsResponse.FromString,
+                _registered_method=True)
+        self.GetBulk = channel.unary_unary(
+                '/bend.v1.EngineService/GetBulk',
+                request_serializer=bend_dot_v1_dot_bulk__pb2.GetBulkRequest.SerializeToString,
+                response_deserializer=bend_dot_v1_dot_bulk__pb2.GetBulkResponse.FromString,
                 _registered_method=True)
         self.ListTaskRuns = channel.unary_unary(
                 '/bend.v1.EngineService/ListTaskRuns',
@@ -311,6 +364,101 @@ class EngineServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RerunExecution(self, request, context):
+        """Start a new execution of the same workflow with another's input, wholly or partly replaced.
+        The new execution links to the old one (rerun_of). Idempotent by request_id as StartExecution.
+        Errors: NOT_FOUND EXECUTION_NOT_FOUND; otherwise as StartExecution.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PauseExecution(self, request, context):
+        """Hold an execution: nothing new is dispatched, running tasks finish and are stored, its
+        deadline stands still. Allowed while RUNNING or PENDING; idempotent while PAUSED.
+        Errors: NOT_FOUND EXECUTION_NOT_FOUND; FAILED_PRECONDITION WRONG_STATE when it has ended or ends.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeExecution(self, request, context):
+        """Let a paused execution go on. One that paused because a task failed (on_failure: pause) then
+        fails, unless it was retried. Idempotent while RUNNING.
+        Errors: NOT_FOUND EXECUTION_NOT_FOUND; FAILED_PRECONDITION WRONG_STATE when it has ended or is
+        quarantined.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RetryExecution(self, request, context):
+        """Open a new run that keeps what completed (items, iterations and children too) and does the
+        rest again. Allowed when FAILED, CANCELLED or TIMED_OUT and not compensated, and when it paused
+        because a task failed. A child is retried through its root. Idempotent by request_id.
+        Errors: NOT_FOUND EXECUTION_NOT_FOUND; FAILED_PRECONDITION WRONG_STATE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResetExecution(self, request, context):
+        """Open a new run in which a task, and all that follows it, are done again, the rest is kept.
+        Allowed when terminal and not compensated. A child is reset through its root.
+        Errors: NOT_FOUND EXECUTION_NOT_FOUND; INVALID_ARGUMENT INVALID_REQUEST for an unknown task;
+        FAILED_PRECONDITION WRONG_STATE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SignalExecution(self, request, context):
+        """Give an execution a signal: the oldest signal task that waits for the name completes with it,
+        else it is kept for the next one, at most 1,000 a name. Durable when answered; idempotent by
+        request_id.
+        Errors: NOT_FOUND EXECUTION_NOT_FOUND; FAILED_PRECONDITION WRONG_STATE when it has ended;
+        RESOURCE_EXHAUSTED TOO_LARGE for the payload or the buffer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListApprovals(self, request, context):
+        """List approvals, oldest first; pending ones unless asked otherwise.
+        Errors: INVALID_ARGUMENT INVALID_PAGE_TOKEN.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DecideApproval(self, request, context):
+        """Decide an approval; its task completes with the decision, the form's data and who decided.
+        Idempotent: the same decision by the same person again answers the first.
+        Errors: NOT_FOUND APPROVAL_NOT_FOUND; FAILED_PRECONDITION WRONG_STATE when it is decided or
+        closed; INVALID_ARGUMENT INVALID_REQUEST when the data does not fit the form;
+        PERMISSION_DENIED when the caller is no assignee.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BulkExecutions(self, request, context):
+        """Start a durable job that cancels or retries all executions that match a filter; with dry_run it
+        only counts them. It goes on after crashes, at its own pace.
+        Errors: INVALID_ARGUMENT INVALID_REQUEST for an empty filter.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetBulk(self, request, context):
+        """Read a bulk job's progress.
+        Errors: NOT_FOUND BULK_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListTaskRuns(self, request, context):
         """List the tasks of an execution in the document's order, with their last results.
         Errors: NOT_FOUND EXECUTION_NOT_FOUND; INVALID_ARGUMENT INVALID_PAGE_TOKEN.
@@ -411,6 +559,56 @@ def add_EngineServiceServicer_to_server(servicer, server):
                     servicer.CancelExecution,
                     request_deserializer=bend_dot_v1_dot_engine__service__pb2.CancelExecutionRequest.FromString,
                     response_serializer=bend_dot_v1_dot_engine__service__pb2.CancelExecutionResponse.SerializeToString,
+            ),
+            'RerunExecution': grpc.unary_unary_rpc_method_handler(
+                    servicer.RerunExecution,
+                    request_deserializer=bend_dot_v1_dot_execution__control__pb2.RerunExecutionRequest.FromString,
+                    response_serializer=bend_dot_v1_dot_execution__control__pb2.RerunExecutionResponse.SerializeToString,
+            ),
+            'PauseExecution': grpc.unary_unary_rpc_method_handler(
+                    servicer.PauseExecution,
+                    request_deserializer=bend_dot_v1_dot_execution__control__pb2.PauseExecutionRequest.FromString,
+                    response_serializer=bend_dot_v1_dot_execution__control__pb2.PauseExecutionResponse.SerializeToString,
+            ),
+            'ResumeExecution': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeExecution,
+                    request_deserializer=bend_dot_v1_dot_execution__control__pb2.ResumeExecutionRequest.FromString,
+                    response_serializer=bend_dot_v1_dot_execution__control__pb2.ResumeExecutionResponse.SerializeToString,
+            ),
+            'RetryExecution': grpc.unary_unary_rpc_method_handler(
+                    servicer.RetryExecution,
+                    request_deserializer=bend_dot_v1_dot_execution__control__pb2.RetryExecutionRequest.FromString,
+                    response_serializer=bend_dot_v1_dot_execution__control__pb2.RetryExecutionResponse.SerializeToString,
+            ),
+            'ResetExecution': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResetExecution,
+                    request_deserializer=bend_dot_v1_dot_execution__control__pb2.ResetExecutionRequest.FromString,
+                    response_serializer=bend_dot_v1_dot_execution__control__pb2.ResetExecutionResponse.SerializeToString,
+            ),
+            'SignalExecution': grpc.unary_unary_rpc_method_handler(
+                    servicer.SignalExecution,
+                    request_deserializer=bend_dot_v1_dot_execution__control__pb2.SignalExecutionRequest.FromString,
+                    response_serializer=bend_dot_v1_dot_execution__control__pb2.SignalExecutionResponse.SerializeToString,
+            ),
+            'ListApprovals': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListApprovals,
+                    request_deserializer=bend_dot_v1_dot_approval__pb2.ListApprovalsRequest.FromString,
+                    response_serializer=bend_dot_v1_dot_approval__pb2.ListApprovalsResponse.SerializeToString,
+            ),
+            'DecideApproval': grpc.unary_unary_rpc_method_handler(
+                    servicer.DecideApproval,
+                    request_deserializer=bend_dot_v1_dot_approval__pb2.DecideApprovalRequest.FromString,
+                    response_serializer=bend_dot_v1_dot_approval__pb2.DecideApprovalResponse.SerializeToString,
+            ),
+            'BulkExecutions': grpc.unary_unary_rpc_method_handler(
+                    servicer.BulkExecutions,
+                    request_deserializer=bend_dot_v1_dot_bulk__pb2.BulkExecutionsRequest.FromString,
+                    response_serializer=bend_dot_v1_dot_bulk__pb2.BulkExecutionsResponse.SerializeToString,
+            ),
+            'GetBulk': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetBulk,
+                    request_deserializer=bend_dot_v1_dot_bulk__pb2.GetBulkRequest.FromString,
+                    response_serializer=bend_dot_v1_dot_bulk__pb2.GetBulkResponse.SerializeToString,
             ),
             'ListTaskRuns': grpc.unary_unary_rpc_method_handler(
                     servicer.ListTaskRuns,
@@ -913,6 +1111,276 @@ class EngineService:
             '/bend.v1.EngineService/CancelExecution',
             bend_dot_v1_dot_engine__service__pb2.CancelExecutionRequest.SerializeToString,
             bend_dot_v1_dot_engine__service__pb2.CancelExecutionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RerunExecution(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/bend.v1.EngineService/RerunExecution',
+            bend_dot_v1_dot_execution__control__pb2.RerunExecutionRequest.SerializeToString,
+            bend_dot_v1_dot_execution__control__pb2.RerunExecutionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PauseExecution(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/bend.v1.EngineService/PauseExecution',
+            bend_dot_v1_dot_execution__control__pb2.PauseExecutionRequest.SerializeToString,
+            bend_dot_v1_dot_execution__control__pb2.PauseExecutionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeExecution(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/bend.v1.EngineService/ResumeExecution',
+            bend_dot_v1_dot_execution__control__pb2.ResumeExecutionRequest.SerializeToString,
+            bend_dot_v1_dot_execution__control__pb2.ResumeExecutionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RetryExecution(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/bend.v1.EngineService/RetryExecution',
+            bend_dot_v1_dot_execution__control__pb2.RetryExecutionRequest.SerializeToString,
+            bend_dot_v1_dot_execution__control__pb2.RetryExecutionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResetExecution(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/bend.v1.EngineService/ResetExecution',
+            bend_dot_v1_dot_execution__control__pb2.ResetExecutionRequest.SerializeToString,
+            bend_dot_v1_dot_execution__control__pb2.ResetExecutionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SignalExecution(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/bend.v1.EngineService/SignalExecution',
+            bend_dot_v1_dot_execution__control__pb2.SignalExecutionRequest.SerializeToString,
+            bend_dot_v1_dot_execution__control__pb2.SignalExecutionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListApprovals(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/bend.v1.EngineService/ListApprovals',
+            bend_dot_v1_dot_approval__pb2.ListApprovalsRequest.SerializeToString,
+            bend_dot_v1_dot_approval__pb2.ListApprovalsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DecideApproval(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/bend.v1.EngineService/DecideApproval',
+            bend_dot_v1_dot_approval__pb2.DecideApprovalRequest.SerializeToString,
+            bend_dot_v1_dot_approval__pb2.DecideApprovalResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BulkExecutions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/bend.v1.EngineService/BulkExecutions',
+            bend_dot_v1_dot_bulk__pb2.BulkExecutionsRequest.SerializeToString,
+            bend_dot_v1_dot_bulk__pb2.BulkExecutionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetBulk(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/bend.v1.EngineService/GetBulk',
+            bend_dot_v1_dot_bulk__pb2.GetBulkRequest.SerializeToString,
+            bend_dot_v1_dot_bulk__pb2.GetBulkResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -12,7 +12,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Execution(_message.Message):
-    __slots__ = ("execution_id", "namespace", "workflow", "revision", "run", "status", "labels", "input", "output", "error", "start_time", "finish_time", "duration_ms", "waiting", "parent_execution_id", "pause_reason")
+    __slots__ = ("execution_id", "namespace", "workflow", "revision", "run", "status", "labels", "input", "output", "error", "start_time", "finish_time", "duration_ms", "waiting", "parent_execution_id", "pause_reason", "rerun_of", "concurrency_key")
     class Status(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATUS_UNSPECIFIED: _ClassVar[Execution.Status]
@@ -54,6 +54,8 @@ class Execution(_message.Message):
     WAITING_FIELD_NUMBER: _ClassVar[int]
     PARENT_EXECUTION_ID_FIELD_NUMBER: _ClassVar[int]
     PAUSE_REASON_FIELD_NUMBER: _ClassVar[int]
+    RERUN_OF_FIELD_NUMBER: _ClassVar[int]
+    CONCURRENCY_KEY_FIELD_NUMBER: _ClassVar[int]
     execution_id: str
     namespace: str
     workflow: str
@@ -70,10 +72,12 @@ class Execution(_message.Message):
     waiting: _containers.RepeatedScalarFieldContainer[str]
     parent_execution_id: str
     pause_reason: str
-    def __init__(self, execution_id: _Optional[str] = ..., namespace: _Optional[str] = ..., workflow: _Optional[str] = ..., revision: _Optional[int] = ..., run: _Optional[int] = ..., status: _Optional[_Union[Execution.Status, str]] = ..., labels: _Optional[_Mapping[str, str]] = ..., input: _Optional[bytes] = ..., output: _Optional[bytes] = ..., error: _Optional[_Union[_failure_pb2.Failure, _Mapping]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., finish_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., duration_ms: _Optional[int] = ..., waiting: _Optional[_Iterable[str]] = ..., parent_execution_id: _Optional[str] = ..., pause_reason: _Optional[str] = ...) -> None: ...
+    rerun_of: str
+    concurrency_key: str
+    def __init__(self, execution_id: _Optional[str] = ..., namespace: _Optional[str] = ..., workflow: _Optional[str] = ..., revision: _Optional[int] = ..., run: _Optional[int] = ..., status: _Optional[_Union[Execution.Status, str]] = ..., labels: _Optional[_Mapping[str, str]] = ..., input: _Optional[bytes] = ..., output: _Optional[bytes] = ..., error: _Optional[_Union[_failure_pb2.Failure, _Mapping]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., finish_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., duration_ms: _Optional[int] = ..., waiting: _Optional[_Iterable[str]] = ..., parent_execution_id: _Optional[str] = ..., pause_reason: _Optional[str] = ..., rerun_of: _Optional[str] = ..., concurrency_key: _Optional[str] = ...) -> None: ...
 
 class TaskRun(_message.Message):
-    __slots__ = ("task", "item", "status", "attempt", "iteration", "output", "error", "worker", "start_time", "finish_time", "run_id", "chunk_count", "waiting")
+    __slots__ = ("task", "item", "status", "attempt", "iteration", "output", "error", "worker", "start_time", "finish_time", "run_id", "chunk_count", "waiting", "child_execution_id", "item_count", "phase")
     class Status(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATUS_UNSPECIFIED: _ClassVar[TaskRun.Status]
@@ -110,6 +114,9 @@ class TaskRun(_message.Message):
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     CHUNK_COUNT_FIELD_NUMBER: _ClassVar[int]
     WAITING_FIELD_NUMBER: _ClassVar[int]
+    CHILD_EXECUTION_ID_FIELD_NUMBER: _ClassVar[int]
+    ITEM_COUNT_FIELD_NUMBER: _ClassVar[int]
+    PHASE_FIELD_NUMBER: _ClassVar[int]
     task: str
     item: int
     status: TaskRun.Status
@@ -123,7 +130,10 @@ class TaskRun(_message.Message):
     run_id: str
     chunk_count: int
     waiting: str
-    def __init__(self, task: _Optional[str] = ..., item: _Optional[int] = ..., status: _Optional[_Union[TaskRun.Status, str]] = ..., attempt: _Optional[int] = ..., iteration: _Optional[int] = ..., output: _Optional[bytes] = ..., error: _Optional[_Union[_failure_pb2.Failure, _Mapping]] = ..., worker: _Optional[str] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., finish_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., run_id: _Optional[str] = ..., chunk_count: _Optional[int] = ..., waiting: _Optional[str] = ..., **kwargs) -> None: ...
+    child_execution_id: str
+    item_count: int
+    phase: str
+    def __init__(self, task: _Optional[str] = ..., item: _Optional[int] = ..., status: _Optional[_Union[TaskRun.Status, str]] = ..., attempt: _Optional[int] = ..., iteration: _Optional[int] = ..., output: _Optional[bytes] = ..., error: _Optional[_Union[_failure_pb2.Failure, _Mapping]] = ..., worker: _Optional[str] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., finish_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., run_id: _Optional[str] = ..., chunk_count: _Optional[int] = ..., waiting: _Optional[str] = ..., child_execution_id: _Optional[str] = ..., item_count: _Optional[int] = ..., phase: _Optional[str] = ..., **kwargs) -> None: ...
 
 class WatchEvent(_message.Message):
     __slots__ = ("cursor", "time", "type", "task", "item", "attempt", "run_id", "status", "data", "terminal")

@@ -112,30 +112,107 @@ class InstanceInfo(_message.Message):
     def __init__(self, instance_id: _Optional[str] = ..., credit: _Optional[int] = ..., in_flight: _Optional[int] = ..., draining: _Optional[bool] = ..., connected_us: _Optional[int] = ...) -> None: ...
 
 class EngineCommand(_message.Message):
-    __slots__ = ("request_id", "execution", "actor", "cancel", "notify_slot")
+    __slots__ = ("request_id", "execution", "actor", "cancel", "notify_slot", "pause", "resume", "retry", "reset", "signal", "decision", "start")
+    class Resume(_message.Message):
+        __slots__ = ()
+        def __init__(self) -> None: ...
+    class Reset(_message.Message):
+        __slots__ = ("task", "reason")
+        TASK_FIELD_NUMBER: _ClassVar[int]
+        REASON_FIELD_NUMBER: _ClassVar[int]
+        task: str
+        reason: str
+        def __init__(self, task: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+    class Signal(_message.Message):
+        __slots__ = ("name", "payload")
+        NAME_FIELD_NUMBER: _ClassVar[int]
+        PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+        name: str
+        payload: bytes
+        def __init__(self, name: _Optional[str] = ..., payload: _Optional[bytes] = ...) -> None: ...
+    class Decision(_message.Message):
+        __slots__ = ("key", "approved", "comment", "data")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        APPROVED_FIELD_NUMBER: _ClassVar[int]
+        COMMENT_FIELD_NUMBER: _ClassVar[int]
+        DATA_FIELD_NUMBER: _ClassVar[int]
+        key: TaskKey
+        approved: bool
+        comment: str
+        data: bytes
+        def __init__(self, key: _Optional[_Union[TaskKey, _Mapping]] = ..., approved: _Optional[bool] = ..., comment: _Optional[str] = ..., data: _Optional[bytes] = ...) -> None: ...
+    class Start(_message.Message):
+        __slots__ = ("namespace", "workflow", "revision", "current", "input", "labels", "request_id", "request_hash", "execution_id", "trace", "rerun_of")
+        NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+        WORKFLOW_FIELD_NUMBER: _ClassVar[int]
+        REVISION_FIELD_NUMBER: _ClassVar[int]
+        CURRENT_FIELD_NUMBER: _ClassVar[int]
+        INPUT_FIELD_NUMBER: _ClassVar[int]
+        LABELS_FIELD_NUMBER: _ClassVar[int]
+        REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+        REQUEST_HASH_FIELD_NUMBER: _ClassVar[int]
+        EXECUTION_ID_FIELD_NUMBER: _ClassVar[int]
+        TRACE_FIELD_NUMBER: _ClassVar[int]
+        RERUN_OF_FIELD_NUMBER: _ClassVar[int]
+        namespace: str
+        workflow: str
+        revision: int
+        current: bool
+        input: bytes
+        labels: bytes
+        request_id: str
+        request_hash: bytes
+        execution_id: str
+        trace: str
+        rerun_of: int
+        def __init__(self, namespace: _Optional[str] = ..., workflow: _Optional[str] = ..., revision: _Optional[int] = ..., current: _Optional[bool] = ..., input: _Optional[bytes] = ..., labels: _Optional[bytes] = ..., request_id: _Optional[str] = ..., request_hash: _Optional[bytes] = ..., execution_id: _Optional[str] = ..., trace: _Optional[str] = ..., rerun_of: _Optional[int] = ...) -> None: ...
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     EXECUTION_FIELD_NUMBER: _ClassVar[int]
     ACTOR_FIELD_NUMBER: _ClassVar[int]
     CANCEL_FIELD_NUMBER: _ClassVar[int]
     NOTIFY_SLOT_FIELD_NUMBER: _ClassVar[int]
+    PAUSE_FIELD_NUMBER: _ClassVar[int]
+    RESUME_FIELD_NUMBER: _ClassVar[int]
+    RETRY_FIELD_NUMBER: _ClassVar[int]
+    RESET_FIELD_NUMBER: _ClassVar[int]
+    SIGNAL_FIELD_NUMBER: _ClassVar[int]
+    DECISION_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     execution: int
     actor: str
     cancel: str
     notify_slot: int
-    def __init__(self, request_id: _Optional[str] = ..., execution: _Optional[int] = ..., actor: _Optional[str] = ..., cancel: _Optional[str] = ..., notify_slot: _Optional[int] = ...) -> None: ...
+    pause: str
+    resume: EngineCommand.Resume
+    retry: str
+    reset: EngineCommand.Reset
+    signal: EngineCommand.Signal
+    decision: EngineCommand.Decision
+    start: EngineCommand.Start
+    def __init__(self, request_id: _Optional[str] = ..., execution: _Optional[int] = ..., actor: _Optional[str] = ..., cancel: _Optional[str] = ..., notify_slot: _Optional[int] = ..., pause: _Optional[str] = ..., resume: _Optional[_Union[EngineCommand.Resume, _Mapping]] = ..., retry: _Optional[str] = ..., reset: _Optional[_Union[EngineCommand.Reset, _Mapping]] = ..., signal: _Optional[_Union[EngineCommand.Signal, _Mapping]] = ..., decision: _Optional[_Union[EngineCommand.Decision, _Mapping]] = ..., start: _Optional[_Union[EngineCommand.Start, _Mapping]] = ...) -> None: ...
 
 class EngineCommandResult(_message.Message):
-    __slots__ = ("code", "reason", "message", "status")
+    __slots__ = ("code", "reason", "message", "status", "run", "delivered", "execution", "public_id", "created")
     CODE_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    DELIVERED_FIELD_NUMBER: _ClassVar[int]
+    EXECUTION_FIELD_NUMBER: _ClassVar[int]
+    PUBLIC_ID_FIELD_NUMBER: _ClassVar[int]
+    CREATED_FIELD_NUMBER: _ClassVar[int]
     code: int
     reason: str
     message: str
     status: int
-    def __init__(self, code: _Optional[int] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ..., status: _Optional[int] = ...) -> None: ...
+    run: int
+    delivered: bool
+    execution: int
+    public_id: str
+    created: bool
+    def __init__(self, code: _Optional[int] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ..., status: _Optional[int] = ..., run: _Optional[int] = ..., delivered: _Optional[bool] = ..., execution: _Optional[int] = ..., public_id: _Optional[str] = ..., created: _Optional[bool] = ...) -> None: ...
 
 class FinishedNotice(_message.Message):
     __slots__ = ("executions",)
