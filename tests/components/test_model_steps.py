@@ -152,6 +152,19 @@ def test_many_samples_share_the_bound(component: ModelComponent) -> None:
     assert len(infer(component, "wide", {"a": rows}, post={"v": "argmax(output.y)"})["v"]) == 50
 
 
+def test_nothing_hides_from_the_count(component: ModelComponent) -> None:
+    """A large list behind a number, in a map or in text counts like any other."""
+    large = [1] * 2000
+    for body in ([0, large], {"k": {"k": large}}, ["x" * 16_000] * 2):
+        with pytest.raises(TerminalError, match="is the bound"):
+            infer(component, "plain", {"b": body}, pre={"a": "body.b.map(v, v)"})
+    deep: Any = 1.0
+    for _ in range(100):
+        deep = [deep]
+    with pytest.raises(TerminalError, match="nested deeper"):
+        infer(component, "plain", {"b": deep}, pre={"a": "body.b"})
+
+
 def test_programs_are_kept_within_bounds() -> None:
     made = steps.Steps()
     for n in range(steps.PROGRAMS_MAX + 10):

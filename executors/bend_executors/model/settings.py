@@ -58,6 +58,21 @@ class Settings:
     sources: Mapping[tuple[str, str], Source] = field(default_factory=dict)
 
 
+def memory() -> int:
+    """Return half of the memory that this process may have, in bytes; MEMORY_BYTES at least."""
+    try:
+        most = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError):
+        return MEMORY_BYTES
+    try:
+        group = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
+    except OSError:
+        group = "max"
+    if group.isdigit():
+        most = min(most, int(group))
+    return max(MEMORY_BYTES, most // 2)
+
+
 def bounded(section: Section, key: str, default: int, most: int) -> int:
     """Take a whole number from 1 to `most`. Raises ConfigurationError."""
     value = int(section.take(key, int, default))
@@ -89,7 +104,7 @@ def read(section: Section, folder: Path) -> Settings:
     threads = 2 if (os.cpu_count() or 1) >= 4 else 1
     return Settings(
         folder=Path(section.take("folder", str, str(folder))),
-        memory_bytes=bounded(section, "memory_bytes", MEMORY_BYTES, 2**50),
+        memory_bytes=bounded(section, "memory_bytes", memory(), 2**50),
         threads=bounded(section, "threads", threads, THREADS_MAX),
         inter_threads=bounded(section, "inter_threads", 1, THREADS_MAX),
         runs=bounded(section, "runs", 2, THREADS_MAX),

@@ -28,6 +28,7 @@ VALUES_MAX = 100_000
 COST_MAX = 1_000_000
 DEPTH_MAX = 2
 BRACKETS_MAX = 24
+NESTED_MAX = 32
 PROGRAMS_MAX = 256
 # Text counts as one value for so many characters.
 CHARS_A_VALUE = 16
@@ -103,17 +104,20 @@ class Measured:
         return width * (1 + self.work) + self.macros * int(width**self.power)
 
 
-def weight(value: Any) -> int:
-    """Return how many values a JSON value holds; long text counts for more than one."""
-    if isinstance(value, Mapping):
-        return 1 + sum(weight(key) + weight(entry) for key, entry in value.items())
-    if isinstance(value, (list, tuple)):
-        if value and isinstance(value[0], (int, float)):
-            return 1 + len(value)
-        return 1 + sum(weight(entry) for entry in value)
+def weight(value: Any, depth: int = 0) -> int:
+    """Return how many values a JSON value holds; long text counts for more than one.
+
+    Raises Odd for values nested deeper than NESTED_MAX, which recursion would not survive.
+    """
     if isinstance(value, (str, bytes)):
         return 1 + len(value) // CHARS_A_VALUE
-    return 1
+    if not isinstance(value, (Mapping, list, tuple)):
+        return 1
+    if depth > NESTED_MAX:
+        raise Odd(f"the values are nested deeper than {NESTED_MAX}")
+    inner = [*value.keys(), *value.values()] if isinstance(value, Mapping) else value
+    more = (weight(e, depth + 1) - 1 for e in inner if not isinstance(e, (int, float)))
+    return 1 + len(inner) + sum(more)
 
 
 def numbers(values: Any) -> "np.ndarray[Any, np.dtype[np.float64]]":
@@ -191,7 +195,10 @@ class Steps:
         spent = 0
         answers: list[dict[str, Any]] = []
         for values in samples:
-            weights = {name: weight(value) for name, value in values.items()}
+            try:
+                weights = {name: weight(value) for name, value in values.items()}
+            except Odd as error:
+                raise refused(step, str(error)) from None
             answer: dict[str, Any] = {}
             for name, text in expressions.items():
                 place = f"{step}.{name}"
