@@ -10,18 +10,28 @@ if TYPE_CHECKING:
     from bend_server.bench.mesh import Mesh
     from bend_server.bench.rows import Report
 
-ALL = ("j1", "j2", "j3", "j4", "model", "figures")
+ALL = ("j1", "j2", "j3", "j4", "http", "model", "figures")
 
 
 async def measure(mesh: "Mesh", report: "Report", wanted: list[str], sizes: "Sizes") -> None:
     """Run the wanted jobs one after another; figures come last, they restart the mesh."""
     # Every `bend` command loads this module; what only a benchmark needs waits until it runs.
-    from bend_server.bench import components_model, figures
+    from bend_server.bench import figures
     from bend_server.bench.jobs import JOBS
 
-    for name, job in (JOBS | {"model": components_model.job}).items():
+    for name, job in JOBS.items():
         if name in wanted:
             await job(mesh, report, sizes)
+    if "http" in wanted:
+        from bend_server.bench import components_http
+
+        await components_http.measure(
+            mesh, report, quick=sizes.quick_look, in_flight=sizes.in_flight
+        )
+    if "model" in wanted:
+        from bend_server.bench import components_model
+
+        await components_model.measure(mesh, report, sizes)
     if "figures" in wanted:
         await figures.at_rest(mesh, report, sizes)
         await figures.waiting(mesh, report, sizes)

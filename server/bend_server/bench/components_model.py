@@ -40,7 +40,7 @@ class Doubled(Job):
         return {self.leaf: {"y": 2.0 * value}}
 
 
-async def job(mesh: Mesh, report: Report, sizes: Sizes) -> None:
+async def measure(mesh: Mesh, report: Report, sizes: Sizes) -> None:
     """Measure the component in this process, then a task of it through the mesh."""
     with tempfile.TemporaryDirectory() as folder:
         await alone(Path(folder), report, sizes)
