@@ -20,10 +20,10 @@ from bend_server.bench.rows import Report
 from bend_server.bench.workflows import Job
 
 INPUTS, OUTPUTS = 256, 16
-# Width of the layers in the middle, by the name of the rows. A sample of `model` takes a fraction
-# of a millisecond, as one of a small real model; of `model_light` next to nothing, and so its rows
-# show what the component itself can do.
-MODELS = {"model": 3072, "model_light": 1024}
+# Width of the layers in the middle, by the name of the rows. A sample of `model` takes a quarter of
+# a millisecond, between the real models of our tests (0.06 and 7 ms); one of `model_light` next to
+# nothing, and so its rows show what the component itself can do.
+MODELS = {"model": 4096, "model_light": 1024}
 BATCH = 32
 ROUNDS = 5
 SEED = 20_261_125
