@@ -174,6 +174,63 @@ def test_http2_is_one_connection_for_all(tmp_path: Path) -> None:
     asyncio.run(use())
 
 
+def test_an_http2_connection_that_its_server_closed_is_not_the_tasks_problem(
+    tmp_path: Path,
+) -> None:
+    """Servers end idle connections, at a restart or after their own time."""
+    authority = TestAuthority(tmp_path)
+    tls = server_tls(*authority.issue(None), ["h2"])
+    links = 0
+
+    async def short(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal links
+        links += 1
+        await framed2(lambda asked: answer(asked, writer))(reader, writer)
+
+    def answer(asked: Asked, writer: asyncio.StreamWriter) -> Reply:
+        if asked.path == "/lost":
+            # The request has arrived, and the connection ends without an answer.
+            if links == 1:
+                writer.transport.abort()
+            return json_reply("again")
+        if asked.path == "/last":
+            asyncio.get_running_loop().call_soon(writer.close)
+        return json_reply(1)
+
+    async def use() -> None:
+        async with serving(short, tls) as port, opened(ca_file=str(authority.ca)) as http:
+            url = f"https://localhost:{port}"
+            assert await many(http, f"{url}/", 3, 1) == [1] * 3
+            assert await many(http, f"{url}/lost", 1, 1) == ["again"]
+            assert links == 2
+            for _ in range(3):
+                assert await many(http, f"{url}/last", 1, 1) == [1]
+            assert http.stats()["connections"] <= 1
+
+    asyncio.run(use())
+
+
+def test_an_http2_server_that_never_answers_or_dies_fails_the_call(tmp_path: Path) -> None:
+    authority = TestAuthority(tmp_path)
+    tls = server_tls(*authority.issue(None), ["h2"])
+
+    async def mute(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    async def dying(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        await reader.read(10)
+
+    async def use(serve: Any) -> str:
+        async with serving(serve, tls) as port, opened(ca_file=str(authority.ca)) as http:
+            values = {"url": f"https://localhost:{port}/", "timeout_read": "100ms"}
+            with pytest.raises(RetryableError) as caught:
+                await call(http.request, values)
+            return caught.value.reason
+
+    assert asyncio.run(use(mute)) == "HTTP_TIMEOUT"
+    assert asyncio.run(use(dying)) == "HTTP_CONNECTION"
+
+
 def test_tls_without_http2_is_http1(tmp_path: Path) -> None:
     authority = TestAuthority(tmp_path)
     tls = server_tls(*authority.issue(None), ["http/1.1"])

@@ -8,6 +8,7 @@ import pytest
 
 from bend import RetryableError, TerminalError
 from bend_executors.http.events import EVENT_BYTES_MAX, Events, Lines, Splitter, Text
+from bend_executors.http.wire import Wire
 from tests.components.calls import Call, call
 from tests.components.http_server import opened, read_request, serving
 from tests.kit.loops import eventually
@@ -239,3 +240,46 @@ def test_a_code_is_the_reason_though_its_body_never_ends() -> None:
         asyncio.run(get(answering(head)))
     assert caught.value.reason == "HTTP_404"
     assert caught.value.details == {"status_code": 404, "body": "no such"}
+
+
+class Given(asyncio.Transport):
+    """A transport that takes everything."""
+
+    def write(self, data: Any) -> None:
+        """Drop it."""
+
+    def abort(self) -> None:
+        """Do nothing."""
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-A: b\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX-A: b\r\n\r\n"
+        b"2\r\nhe\r\n3;x=y\r\nllo\r\n0\r\nTrailer: t\r\n\r\n",
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nX-A: b\r\ncontent-length: 5\r\n\r\nhello",
+    ],
+)
+def test_an_answer_is_the_same_wherever_the_network_cuts_it(raw: bytes) -> None:
+    async def read(cuts: tuple[int, ...]) -> tuple[int, bool, bytes, str]:
+        wire = Wire(asyncio.get_running_loop())
+        wire.connection_made(Given())
+        sending = asyncio.ensure_future(
+            wire.send(b"GET / HTTP/1.1\r\n\r\n", None, head_only=False, read_s=0, write_s=0)
+        )
+        await asyncio.sleep(0)
+        for begin, end in zip((0, *cuts), (*cuts, len(raw)), strict=True):
+            wire.data_received(raw[begin:end])
+        await sending
+        body = b""
+        while (part := await wire.part()) is not None:
+            body += part
+        return wire.status, wire.reusable(), body, dict(wire.headers)["x-a"]
+
+    async def all_cuts() -> None:
+        for at in range(1, len(raw)):
+            assert await read((at,)) == (200, True, b"hello", "b"), at
+        assert await read(tuple(range(1, len(raw)))) == (200, True, b"hello", "b")
+
+    asyncio.run(all_cuts())

@@ -52,9 +52,14 @@ class Stream(httpcore.AsyncNetworkStream):
         """Close at once."""
         self._writer.transport.abort()
 
+    @property
+    def closing(self) -> bool:
+        """Whether the server has closed it, perhaps while nobody read."""
+        return self._reader.at_eof() or self._writer.transport.is_closing()
+
     def get_extra_info(self, info: str) -> Any:
         """Tell whether the peer has closed; nothing else is asked."""
-        return self._reader.at_eof() if info == "is_readable" else None
+        return self.closing if info == "is_readable" else None
 
 
 class Shared:
@@ -66,13 +71,15 @@ class Shared:
         self._inner = httpcore.AsyncHTTP2Connection(
             httpcore.Origin(scheme.encode(), host.encode(), port), self._stream, idle_s
         )
+        self.used = False
 
     @property
     def live(self) -> bool:
         """Whether another request may be sent on it."""
-        return not (self._inner.is_closed() or self._inner.has_expired()) and (
-            self._inner.is_available()
-        )
+        inner = self._inner
+        if self._stream.closing or inner.is_closed() or inner.has_expired():
+            return False
+        return inner.is_available()
 
     @property
     def idle(self) -> bool:

@@ -58,55 +58,56 @@ class Pool:
         Raises: WireError, WireTimeout, OSError; TerminalError ADDRESS_REFUSED and
             RetryableError DNS_FAILED of the guard.
         """
-        head_only = request.method == "HEAD"
-        for fresh in (False, True):
-            found = await self._acquire(request.target, timeouts, fresh=fresh)
-            if isinstance(found, Shared):
-                other = found.exchange(request, timeouts)
-                try:
-                    await other.open()
-                except WireError as error:
-                    if error.silent and not fresh:
-                        continue
-                    raise
-                try:
-                    yield other
-                finally:
-                    await other.close()
-                return
-            reused = found.used
+        failed: Wire | Shared | None = None
+        while True:
+            found = await self._acquire(request.target, timeouts, failed)
+            reused = found.used and failed is None
             try:
-                await found.send(
-                    request.head(),
-                    request.body,
-                    head_only=head_only,
-                    read_s=timeouts["read"],
-                    write_s=timeouts["write"],
-                )
-                reused = False
-                yield found
+                if isinstance(found, Shared):
+                    opened = found.exchange(request, timeouts)
+                    try:
+                        await opened.open()
+                        found.used = True
+                        reused = False
+                        yield opened
+                    finally:
+                        await opened.close()
+                else:
+                    try:
+                        await found.send(
+                            request.head(),
+                            request.body,
+                            head_only=request.method == "HEAD",
+                            read_s=timeouts["read"],
+                            write_s=timeouts["write"],
+                        )
+                        reused = False
+                        yield found
+                    finally:
+                        self._release(request.target.origin, found)
             except WireError as error:
-                if not (reused and error.silent):
+                # Over HTTP/2 nobody can tell a late goodbye from a request that was lost.
+                if not (reused and (error.silent or isinstance(found, Shared))):
                     raise
+                failed = found
             else:
                 return
-            finally:
-                self._release(request.target.origin, found)
 
     async def _acquire(
-        self, target: Target, timeouts: dict[str, float], *, fresh: bool
+        self, target: Target, timeouts: dict[str, float], failed: Wire | Shared | None
     ) -> Wire | Shared:
+        """Return a connection; after a `failed` one none that was idle."""
         key = target.origin
         while True:
             host = self._hosts.get(key)
             if host is None:
                 host = self._hosts[key] = Host()
             if host.shared is not None:
-                if host.shared.live and not fresh:
+                if host.shared is not failed and host.shared.live:
                     return host.shared
                 await self._retire(key, host)
                 continue
-            while host.idle and not fresh:
+            while host.idle and failed is None:
                 wire = host.idle.pop()
                 if not wire.closed:
                     return wire
@@ -116,7 +117,7 @@ class Pool:
 
     def _has_room(self, key: Key, host: Host) -> bool:
         if host.count >= self._options.connections_per_host_max:
-            # `fresh` wants a new one though idle ones are there.
+            # After a failed one a new one is wanted, though idle ones are there.
             return bool(host.idle) and self._evict(key, host, kept=host)
         if self._count < self._options.connections_max:
             return True

@@ -1,7 +1,7 @@
 """One HTTP/1.1 connection: an asyncio protocol around llhttp, the parser of Node.js.
 
 httpx and httpcore are one to two milliseconds of Python a request, most of it layers; this is a
-tenth of it (docs/adr/0007-http-transport.md). A connection carries one exchange at a time:
+tenth of it (docs/adr/0008-http-transport.md). A connection carries one exchange at a time:
 `send`, then `part` until it gives None, then `reusable`.
 """
 
