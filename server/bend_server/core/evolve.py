@@ -2,8 +2,8 @@
 
 They may not refuse, and read no clock and no chance. `evolve_result`, `evolve_event` and
 `evolve_finish` take stored rows, live and in recovery alike, so that folding a history gives the
-state that wrote it. `evolve_open`, `evolve_running`, `evolve_goes_on` and `evolve_on_failure` are
-the transitions without a row: that they happened follows from the rows.
+state that wrote it. `evolve_open`, `evolve_running` and `evolve_on_failure` are the transitions
+without a row: that they happened follows from the rows.
 """
 
 from array import array
@@ -64,15 +64,6 @@ def evolve_running(state: ExecutionState, task: int, item: int = ITEM_NONE) -> N
     units, index = state.unit(task, item)
     check(state.start.id, task, units.statuses[index], TaskStatus.RUNNING)
     units.statuses[index] = TaskStatus.RUNNING
-
-
-def evolve_goes_on(state: ExecutionState, task: int, item: int) -> None:
-    """Let a loop that was in doubt go on with its next round."""
-    units, index = state.unit(task, item)
-    repeat = state.plan.tasks[task].repeat
-    delay_us = 0 if repeat is None else repeat.delay_us
-    finished_us = 0 if units.times is None else units.times[2 * index + 1]
-    units.next_round(index, finished_us + delay_us)
 
 
 def evolve_on_failure(state: ExecutionState) -> None:
@@ -211,12 +202,9 @@ def _before_result(state: ExecutionState, row: ResultRow) -> tuple[Units, int]:
     if plan.phase == _ON_FAILURE and row.task >= state.taking_part:
         evolve_on_failure(state)
     units, index = state.unit(row.task, row.item)
-    if units.in_doubt(index):
-        if row.iteration > units.unit_iteration(index):
-            evolve_goes_on(state, row.task, row.item)
-        else:
-            units.keep_output(index, None)
-            units.undecided.discard(index)  # type: ignore[union-attr]
+    if units.undecided is not None and index in units.undecided:
+        units.keep_output(index, None)
+        units.undecided.discard(index)
     return units, index
 
 

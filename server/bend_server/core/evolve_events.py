@@ -9,8 +9,8 @@ import orjson
 from bend_server.core import limits
 from bend_server.core.evolve import (
     control_of,
-    evolve_goes_on,
     evolve_on_failure,
+    evolve_open,
     next_seq,
     refill,
     task_ended,
@@ -85,7 +85,12 @@ def _quarantined(state: ExecutionState, row: EventRow) -> None:
 
 def _paused(state: ExecutionState, row: EventRow) -> None:
     control = control_of(state)
-    control.pause_reason = orjson.loads(row.body)["reason"]
+    body = orjson.loads(row.body)
+    control.pause_reason = body["reason"]
+    for task, item in body["open"]:
+        units, index = state.unit(task, item)
+        if units.statuses[index] in (_PENDING, _WAITING):  # only in a fold
+            evolve_open(state, task, item)
     control.paused_by = row.task
     control.paused_us = row.at_us
     state.status = ExecutionStatus.PAUSED
@@ -128,8 +133,6 @@ def _opened(state: ExecutionState, row: EventRow, try_: int) -> tuple[Units, int
     if plan.phase == Phase.ON_FAILURE and row.task >= state.taking_part:
         evolve_on_failure(state)
     units, index = state.unit(row.task, row.item)
-    if units.in_doubt(index):
-        evolve_goes_on(state, row.task, row.item)
     if units.statuses[index] in (_PENDING, _WAITING) and units.tries[index] + 1 == try_:
         if units.due is not None:
             units.due.pop(index, None)
@@ -191,9 +194,14 @@ def _child_started(state: ExecutionState, row: EventRow) -> None:
     )
 
 
-def _loop_ended(state: ExecutionState, row: EventRow) -> None:
-    """The output that was in doubt is the loop's last: its unit is COMPLETED."""
+def _loop_decided(state: ExecutionState, row: EventRow) -> None:
+    """A loop that was in doubt goes on, or the output that it waited for was its last."""
     units, index = state.unit(row.task, row.item)
+    repeat = state.plan.tasks[row.task].repeat
+    if orjson.loads(row.body)["again"] and repeat is not None:
+        finished_us = 0 if units.times is None else units.times[2 * index + 1]
+        units.next_round(index, finished_us + repeat.delay_us)
+        return
     if units.undecided is not None:
         units.undecided.discard(index)
     check(state.start.id, row.task, units.statuses[index], _COMPLETED)
@@ -232,6 +240,6 @@ _FOLLOW: dict[int, Callable[[ExecutionState, EventRow], None]] = {
     EventKind.WAITING: _waiting,
     EventKind.SIGNALLED: _signalled,
     EventKind.CHILD_STARTED: _child_started,
-    EventKind.LOOP_ENDED: _loop_ended,
+    EventKind.LOOP_ENDED: _loop_decided,
     EventKind.COMPENSATING: _compensating,
 }
