@@ -7,65 +7,15 @@ What is decided first follows the document: first what ended first, then by posi
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 
-from bend_server.core.model import Phase, RunIf, TaskKind
 from bend_server.core.model import ExecutionStatus as E
+from bend_server.core.model import Phase, RunIf, TaskKind
 from bend_server.core.model import TaskStatus as S
+from tests.core.reference_units import FAILURES, NO_ITEM, Node, Unit
 from tests.kit.expressions import Items, Rounds, Verdict
 from tests.kit.plans import Task
 
 GRACE_US = 10_000_000
-NO_ITEM = -1
-FAILURES = (S.FAILED, S.TIMED_OUT)
-ENDED = (S.COMPLETED, S.FAILED, S.SKIPPED, S.CANCELLED, S.TIMED_OUT)
-
-
-@dataclass(eq=False)
-class Unit:
-    """A task, or one item of a task."""
-
-    status: S = S.PENDING
-    tries: int = 0
-    attempt: int = 0
-    iteration: int = 0
-    output: bytes | None = None
-    blob: bool = False
-    reason: str = ""
-    due: int | None = None
-    doubt: bool = False
-    finished: int = 0
-    wait: tuple[int, str, int] | None = None  # order, name, due
-    child: tuple[int, int] | None = None  # id, run
-    admitted: bool = False
-
-    @property
-    def over(self) -> bool:
-        """Whether it has its final status."""
-        return self.status in ENDED
-
-    @property
-    def open(self) -> bool:
-        """Whether an outcome would count now."""
-        return self.status in (S.SCHEDULED, S.RUNNING) or self.wait is not None
-
-
-@dataclass(eq=False)
-class Node(Unit):
-    """A task with its items; `items` None: not counted."""
-
-    spec: Task = field(default_factory=lambda: Task(id=""))
-    index: int = 0
-    items: list[Unit] | None = None
-    halted: bool = False
-
-    def unit(self, item: int) -> Unit:
-        """Return the unit of an item, or of the task."""
-        return self if item == NO_ITEM else (self.items or [])[item]
-
-    def active(self) -> list[Unit]:
-        """Return the items that run."""
-        return [unit for unit in self.items or [] if unit.admitted and not unit.over]
 
 
 class Reference:
@@ -97,6 +47,8 @@ class Reference:
         self.cut = False
         self.cancel_noted = False
         self.queue: list[Node] = []
+        self.later: list[Node] = []
+        self.lent: set[int] = set()
         for node in self.main():
             if not node.spec.after and node.status == S.PENDING:
                 self.judge(node)
@@ -155,7 +107,28 @@ class Reference:
 
     # Judging.
 
-    def judge(self, node: Node) -> None:
+    def needs_blob(self, node: Node) -> bool:
+        """Return whether the condition or the list of a task reads an output in the store."""
+        condition, items = node.spec.condition, node.spec.for_each
+        reads = [one.reads for one in (condition, items) if isinstance(one, (Verdict, Items))]
+        if isinstance(condition, Verdict) and not condition.answer:
+            reads = [condition.reads]
+        return any(
+            task is not None and self.tasks[task].blob and task not in self.lent for task in reads
+        )
+
+    def load(self) -> None:
+        """Judge what waited for a blob."""
+        while self.later and not self.paused:
+            node = self.later.pop(0)
+            if self.ready(node) and not self.terminal:
+                self.lent = {one.index for one in self.tasks if one.blob}
+                self.judge(node, loaded=True)
+                self.settle()
+                self.lent = set()
+        self.later.clear()
+
+    def judge(self, node: Node, *, loaded: bool = False) -> None:
         """Decide about a task all of whose dependencies have ended."""
         if self.paused:
             return
@@ -174,6 +147,8 @@ class Reference:
             self.decide(node, node, S.SKIPPED)
         elif node.items is not None:
             self.begin_items(node, len(node.items))
+        elif not loaded and self.needs_blob(node):
+            self.later.append(node)
         elif answer is False:
             self.decide(node, node, S.SKIPPED)
         elif answer is None:
@@ -276,6 +251,7 @@ class Reference:
         node.status = status
         node.reason = reason
         self.queue.append(node)
+        self.fail_if_so(node)
 
     # Outcomes.
 
@@ -300,6 +276,7 @@ class Reference:
             over = self.failed(node, unit, status, reason, retryable=retryable)
         if over:
             self.after(node, unit)
+        self.lent = set()
 
     def after(self, node: Node, unit: Unit) -> None:
         if unit is not node and node.spec.phase != Phase.COMPENSATION:
@@ -358,6 +335,7 @@ class Reference:
 
     def resolve(self, node: Node, unit: Unit) -> bool:
         """Decide about a loop whose output had to be loaded; return whether it has ended."""
+        self.lent = {node.index}
         goes_on = self.goes_on(node, unit)
         if goes_on is None:
             self.decide(node, unit, S.FAILED, "EXPRESSION_ERROR")
@@ -369,9 +347,7 @@ class Reference:
             self.ended(node, unit)
         return unit.over
 
-    def failed(
-        self, node: Node, unit: Unit, status: S, reason: str, *, retryable: bool
-    ) -> bool:
+    def failed(self, node: Node, unit: Unit, status: S, reason: str, *, retryable: bool) -> bool:
         policy = node.spec.retry
         if self.stopping(node):
             self.close(unit, status)

@@ -3,7 +3,8 @@
 from bend_server.core.model import ExecutionStatus as E
 from bend_server.core.model import Phase, TaskKind
 from bend_server.core.model import TaskStatus as S
-from tests.core.reference import FAILURES, GRACE_US, NO_ITEM, Node, Reference, Unit
+from tests.core.reference import GRACE_US, Reference
+from tests.core.reference_units import FAILURES, NO_ITEM, Node, Unit
 
 
 class Model(Reference):
@@ -88,18 +89,12 @@ class Model(Reference):
         self.settle()
         return True
 
-    def pass_time(self, us: int) -> None:
-        self.now += us
-        for due, task, item in sorted(self.dues()):
-            if due > self.now:
-                break
-            unit = self.tasks[task].unit(item)
-            if not self.paused and unit.due is not None and unit.due <= self.now:
-                self.open(self.tasks[task], unit)
-            self.wait_due(task, item)
-        self.grace_over()
-        if self.now >= self.deadline:
-            self.time_out()
+    def fire(self, task: int, item: int) -> None:
+        """Open what is due again, or end a wait that is over."""
+        unit = self.tasks[task].unit(item)
+        if not self.paused and unit.due is not None and unit.due <= self.now:
+            self.open(self.tasks[task], unit)
+        self.wait_due(task, item)
 
     def grace_over(self) -> None:
         if self.terminal or self.ending is None or self.now < self.grace:
@@ -122,7 +117,7 @@ class Model(Reference):
         self.settle()
 
     def time_out(self) -> None:
-        if self.paused or self.terminal:
+        if self.paused or self.terminal or self.now < self.deadline:
             return
         if self.phase == Phase.COMPENSATION:
             if self.cut:
@@ -233,6 +228,7 @@ class Model(Reference):
         for node, unit in doubts:
             if unit.doubt and self.resolve(node, unit):
                 self.after(node, unit)
+            self.lent = set()
 
     def crash(self) -> None:
         """Forget that workers said they had begun."""

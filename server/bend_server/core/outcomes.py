@@ -43,7 +43,7 @@ def apply(
     """
     task = outcome.task
     item = outcome.item
-    if state.quarantined or not 0 <= task < len(state.statuses):
+    if state.quarantined or not 0 <= task < len(state.statuses) or outcome.status not in _ENDS:
         return False
     units: Units = state
     index = task
@@ -65,8 +65,6 @@ def apply(
             return False
         evolve_open(state, task, item)
     elif outcome.try_ != units.tries[index]:
-        return False
-    if outcome.status not in _ENDS:
         return False
     take(state, units, index, outcome, now_us, chance, effects)
     return True
