@@ -4,9 +4,11 @@ After the last round (`max`) the loop ends with the last output. A loop that is 
 between two rounds is CANCELLED, and a retry goes on with its next round.
 """
 
+import orjson
+
 from bend_server.core import limits
 from bend_server.core.effects import BlobWait, Effects
-from bend_server.core.evolve import IN_DOUBT, evolve_goes_on
+from bend_server.core.evolve import IN_DOUBT
 from bend_server.core.failures import expression_failure
 from bend_server.core.model import EventKind, Failure, Outcome, TaskStatus
 from bend_server.core.opening import open_unit, retry_timer
@@ -31,9 +33,8 @@ def end_round(
         write_outcome(state, outcome, _COMPLETED, None, None, effects)
         return True
     try:
-        if outcome.blob is not None:
-            raise NeedsBlob(task, outcome.blob, item)
-        goes_on = repeat.goes_on(unit_scope(state, task, item), outcome.output or b"null")
+        output = outcome.output if outcome.blob is None else BlobOutput(outcome.blob)
+        goes_on = _goes_on(state, task, item, repeat, output)
     except NeedsBlob as need:
         write_outcome(state, outcome, _COMPLETED, None, IN_DOUBT, effects)
         if state.stopping(task):
@@ -51,9 +52,22 @@ def end_round(
     return _next_round(state, task, item, now_us, effects)
 
 
-def _next_round(
-    state: ExecutionState, task: int, item: int, now_us: int, effects: Effects
+def _goes_on(
+    state: ExecutionState,
+    task: int,
+    item: int,
+    repeat: RepeatPlan,
+    output: bytes | BlobOutput | None,
 ) -> bool:
+    """Ask a loop's expression. Raises NeedsBlob, ExpressionError."""
+    if isinstance(output, BlobOutput):
+        if output.data is None:
+            raise NeedsBlob(task, output.key, item)
+        output = output.data
+    return repeat.goes_on(unit_scope(state, task, item), output or b"null")
+
+
+def _next_round(state: ExecutionState, task: int, item: int, now_us: int, effects: Effects) -> bool:
     """Wait for the next round, or open it; True: it was cancelled instead."""
     if state.stopping(task):
         give_up(state, task, item, now_us, effects)
@@ -87,14 +101,9 @@ def decide(
     if lost is not None:
         failure = Failure("BLOB_MISSING", f"the blob store has lost {lost}")
     elif repeat is not None:
-        output = state.output(task, item)
         try:
-            if isinstance(output, BlobOutput):
-                if output.data is None:
-                    raise NeedsBlob(task, output.key, item)
-                output = output.data
-            if repeat.goes_on(unit_scope(state, task, item), output or b"null"):
-                evolve_goes_on(state, task, item)
+            if _goes_on(state, task, item, repeat, state.output(task, item)):
+                _write_verdict(state, task, item, now_us, effects, again=True)
                 return _next_round(state, task, item, now_us, effects)
         except NeedsBlob as need:
             effects.blobs.append(BlobWait(state, task, need.task, need.key, need.item, item))
@@ -104,5 +113,12 @@ def decide(
     if failure is not None:
         write_decision(state, task, TaskStatus.FAILED, failure, now_us, effects, item=item)
         return True
-    write_event(state, EventKind.LOOP_ENDED, b"{}", now_us, effects, task=task, item=item)
+    _write_verdict(state, task, item, now_us, effects, again=False)
     return True
+
+
+def _write_verdict(
+    state: ExecutionState, task: int, item: int, now_us: int, effects: Effects, *, again: bool
+) -> None:
+    body = orjson.dumps({"again": again})
+    write_event(state, EventKind.LOOP_ENDED, body, now_us, effects, task=task, item=item)
