@@ -7,7 +7,7 @@ from bend_server.core.history import decide_doubt
 from bend_server.core.model import Failure, Phase, TaskStatus
 from bend_server.core.readiness import judge, settle
 from bend_server.core.rows import write_decision
-from bend_server.core.state import ExecutionState
+from bend_server.core.state import ExecutionState, Unit
 
 _PENDING = int(TaskStatus.PENDING)
 _COMPENSATION = int(Phase.COMPENSATION)
@@ -50,18 +50,29 @@ def _decide(
     if units.statuses[index] != _PENDING:
         return False
     if state.plan.tasks[task].phase == _COMPENSATION:
-        undoing = state.undoing()
-        if undoing is None or compensation.undoer(state, undoing) != (task, wait.asker):
-            return False
-        if failure is not None:
-            write_decision(
-                state, task, TaskStatus.FAILED, failure, now_us, effects, item=wait.asker
-            )
-        settle(state, [], now_us, effects)
-        return True
+        return _decide_compensation(state, (task, wait.asker), failure, now_us, effects)
+    return _decide_task(state, task, failure, now_us, effects)
+
+
+def _decide_compensation(
+    state: ExecutionState, unit: Unit, failure: Failure | None, now_us: int, effects: Effects
+) -> bool:
+    undoing = state.undoing()
+    if undoing is None or compensation.undoer(state, undoing) != unit:
+        return False
+    if failure is not None:
+        task, item = unit
+        write_decision(state, task, TaskStatus.FAILED, failure, now_us, effects, item=item)
+    settle(state, [], now_us, effects)
+    return True
+
+
+def _decide_task(
+    state: ExecutionState, task: int, failure: Failure | None, now_us: int, effects: Effects
+) -> bool:
     if state.remaining[task] or task >= state.taking_part:
         return False
-    ended = []
+    ended: list[int] = []
     if failure is not None:
         fail_undone(state, task, failure, ended, now_us, effects)
     else:

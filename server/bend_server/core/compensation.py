@@ -86,7 +86,9 @@ def _finish(state: ExecutionState, now_us: int, effects: Effects) -> None:
     tasks = state.plan.tasks
     details: dict[str, object] = {
         "not_undone": [
-            {"task": tasks[task].id} if item == ITEM_NONE else {"task": tasks[task].id, "item": item}
+            {"task": tasks[task].id}
+            if item == ITEM_NONE
+            else {"task": tasks[task].id, "item": item}
             for task, item in left[: limits.UNITS_NAMED_MAX]
         ],
         "count": len(left),

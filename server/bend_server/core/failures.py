@@ -65,9 +65,7 @@ def begin_failing(state: ExecutionState, task: int, now_us: int, effects: Effect
     return stop_tasks(state, now_us, effects)
 
 
-def fail_whole(
-    state: ExecutionState, failure: Failure, now_us: int, effects: Effects
-) -> list[int]:
+def fail_whole(state: ExecutionState, failure: Failure, now_us: int, effects: Effects) -> list[int]:
     """Fail an execution for what no single task is the cause of; see `begin_failing`."""
     write_event(state, EventKind.FAILING, failure.to_json(), now_us, effects)
     return stop_tasks(state, now_us, effects)

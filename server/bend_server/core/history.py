@@ -217,5 +217,3 @@ def _revive_unit(
     else:
         announce(state, task, item, effects)
     return False
-
-

@@ -31,9 +31,8 @@ def end_round(
         write_outcome(state, outcome, _COMPLETED, None, None, effects)
         return True
     try:
-        if outcome.blob is not None:
-            raise NeedsBlob(task, outcome.blob, item)
-        goes_on = repeat.goes_on(unit_scope(state, task, item), outcome.output or b"null")
+        output = outcome.output if outcome.blob is None else BlobOutput(outcome.blob)
+        goes_on = _goes_on(state, task, item, repeat, output)
     except NeedsBlob as need:
         write_outcome(state, outcome, _COMPLETED, None, IN_DOUBT, effects)
         if state.stopping(task):
@@ -51,9 +50,22 @@ def end_round(
     return _next_round(state, task, item, now_us, effects)
 
 
-def _next_round(
-    state: ExecutionState, task: int, item: int, now_us: int, effects: Effects
+def _goes_on(
+    state: ExecutionState,
+    task: int,
+    item: int,
+    repeat: RepeatPlan,
+    output: bytes | BlobOutput | None,
 ) -> bool:
+    """Ask a loop's expression. Raises NeedsBlob, ExpressionError."""
+    if isinstance(output, BlobOutput):
+        if output.data is None:
+            raise NeedsBlob(task, output.key, item)
+        output = output.data
+    return repeat.goes_on(unit_scope(state, task, item), output or b"null")
+
+
+def _next_round(state: ExecutionState, task: int, item: int, now_us: int, effects: Effects) -> bool:
     """Wait for the next round, or open it; True: it was cancelled instead."""
     if state.stopping(task):
         give_up(state, task, item, now_us, effects)
@@ -87,13 +99,8 @@ def decide(
     if lost is not None:
         failure = Failure("BLOB_MISSING", f"the blob store has lost {lost}")
     elif repeat is not None:
-        output = state.output(task, item)
         try:
-            if isinstance(output, BlobOutput):
-                if output.data is None:
-                    raise NeedsBlob(task, output.key, item)
-                output = output.data
-            if repeat.goes_on(unit_scope(state, task, item), output or b"null"):
+            if _goes_on(state, task, item, repeat, state.output(task, item)):
                 evolve_goes_on(state, task, item)
                 return _next_round(state, task, item, now_us, effects)
         except NeedsBlob as need:

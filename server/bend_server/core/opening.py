@@ -18,7 +18,7 @@ def open_unit(state: ExecutionState, task: int, item: int, now_us: int, effects:
     """
     try_ = evolve_open(state, task, item)
     if state.plan.plain:
-        ready: Ready = _new(Ready, (state, task, ITEM_NONE, try_, state.attempt(task), 0))
+        ready: Ready = _new(Ready, (state, task, ITEM_NONE, try_, state.unit_attempt(task), 0))
         effects.ready.append(ready)
         return
     child = state.child(task, item)
@@ -26,9 +26,7 @@ def open_unit(state: ExecutionState, task: int, item: int, now_us: int, effects:
         body = orjson.dumps(
             {"child": child.id, "public_id": child.public_id, "try": try_, "run": child.run + 1}
         )
-        write_event(
-            state, EventKind.CHILD_STARTED, body, now_us, effects, task=task, item=item
-        )
+        write_event(state, EventKind.CHILD_STARTED, body, now_us, effects, task=task, item=item)
         wish_retry(state, task, item, effects)
         return
     announce(state, task, item, effects)

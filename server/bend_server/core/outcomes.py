@@ -43,11 +43,20 @@ def apply(
     """
     task = outcome.task
     item = outcome.item
-    if state.quarantined or state.terminal or not 0 <= task < len(state.statuses):
+    if state.quarantined or not 0 <= task < len(state.statuses):
         return False
     units: Units = state
     index = task
-    if item != ITEM_NONE or not state.plan.plain:
+    if item == ITEM_NONE and state.plan.plain:
+        if (
+            outcome.status == _COMPLETED
+            and outcome.try_ == state.tries[task]
+            and _SCHEDULED <= state.statuses[task] <= _RUNNING
+        ):  # nearly every outcome there is
+            write_outcome(state, outcome, _COMPLETED, None, None, effects)
+            settle(state, [task], now_us, effects)
+            return True
+    else:
         if not state.has_unit(task, item) or (item == ITEM_NONE and task in (state.fans or ())):
             return False
         units, index = state.unit(task, item)
@@ -119,7 +128,7 @@ def _was_opened(state: ExecutionState, units: Units, index: int, outcome: Outcom
     A folded execution may not know that yet: the condition waits for its blob again, or a backoff
     ends a moment later by the new owner's clock. The next try has an outcome only if it was open.
     """
-    if outcome.try_ != units.tries[index] + 1 or state.paused:
+    if outcome.try_ != units.tries[index] + 1 or state.paused or state.terminal:
         return False
     task, item = outcome.task, outcome.item
     status = units.statuses[index]

@@ -48,9 +48,7 @@ def reset(
 
 
 def _may(state: ExecutionState) -> bool:
-    return not (
-        state.compensated or state.quarantined or state.seq >= limits.HISTORY_ROWS_MAX
-    )
+    return not (state.compensated or state.quarantined or state.seq >= limits.HISTORY_ROWS_MAX)
 
 
 def _open_run(

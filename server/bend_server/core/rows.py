@@ -33,7 +33,7 @@ def write_outcome(
     item = outcome.item
     iteration = 0
     if state.plan.plain:
-        attempt = state.attempt(task)
+        attempt = state.unit_attempt(task)
     else:
         attempt, iteration = state.attempt(task, item), state.iteration(task, item)
     row: ResultRow = _new(

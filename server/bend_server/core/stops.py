@@ -71,9 +71,7 @@ def _stop_fan(state: ExecutionState, task: int, fan: Fan, now_us: int, effects: 
     return True
 
 
-def stop_unit(
-    state: ExecutionState, task: int, item: int, now_us: int, effects: Effects
-) -> bool:
+def stop_unit(state: ExecutionState, task: int, item: int, now_us: int, effects: Effects) -> bool:
     """Cancel a unit, or ask it to stop if somebody works for it; return whether it ended."""
     units, index = state.unit(task, item)
     if units.statuses[index] not in (_PENDING, _WAITING) and (
@@ -88,9 +86,7 @@ def stop_unit(
 def give_up(state: ExecutionState, task: int, item: int, now_us: int, effects: Effects) -> None:
     """Write CANCELLED for a unit, whatever it does."""
     close_approval(state, task, item, CLOSED, "", "", now_us, effects)
-    write_decision(
-        state, task, TaskStatus.CANCELLED, cause_of(state), now_us, effects, item=item
-    )
+    write_decision(state, task, TaskStatus.CANCELLED, cause_of(state), now_us, effects, item=item)
 
 
 def ask_to_stop(state: ExecutionState, task: int, item: int, effects: Effects) -> None:

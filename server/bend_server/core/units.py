@@ -69,10 +69,8 @@ class Units:
         """Make the columns of `size` units that have not begun."""
         self.statuses = bytearray(b"\x01" * size)
         self.tries = array("I", bytes(4 * size))
-        self.outputs = self.times = None
-        self.errors = None
-        self.due = self.firsts = self.bases = self.attempts = self.iterations = None
-        self.undecided = None
+        self.outputs = self.times = self.errors = self.due = self.firsts = self.bases = None
+        self.attempts = self.iterations = self.undecided = None
 
     def unit_attempt(self, index: int) -> int:
         """Return the attempt of a unit's last try, from 1; 0 when the round has had none."""

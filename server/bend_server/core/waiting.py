@@ -163,7 +163,7 @@ def decide_approval(
     task: int,
     item: int,
     try_: int,
-    approved: bool,  # noqa: FBT001 (a column of the row)
+    approved: bool,
     comment: str,
     data: bytes,
     actor: str,
@@ -184,9 +184,7 @@ def decide_approval(
         "data": orjson.Fragment(data or b"null"),
     }
     body = orjson.dumps(decision)
-    write_event(
-        state, EventKind.DECIDED, body, now_us, effects, actor=actor, task=task, item=item
-    )
+    write_event(state, EventKind.DECIDED, body, now_us, effects, actor=actor, task=task, item=item)
     status = APPROVED if approved else REJECTED
     close_approval(state, task, item, status, actor, comment, now_us, effects)
     output = orjson.dumps(decision | {"decided_by": actor, "decided_at": rfc3339(now_us)})
