@@ -194,7 +194,7 @@ tasks:
   - id: book
     type: hotel.book
     for_each: input.rooms
-    compensate: {type: hotel.free@2, room: "{{item}}", booked: "{{book}}", at: "{{index}}",
+    compensate: {type: hotel.free@2, room: "{{item}}", booked: "{{book.id}}", at: "{{index}}",
                  timeout: 3s, retry: {max_attempts: 9}}
   - id: pay
     type: bank.pay
@@ -242,7 +242,7 @@ def test_a_compensation_reads_the_item_and_every_output() -> None:
     plan = saga()
     undo, refund = plan.tasks[5:]
     scope = item_scope("r1", 1, outputs={0: {"id": 5}, 1: {"amount": 30}})
-    assert orjson.loads(undo.render(scope).data) == {"room": "r1", "booked": {"id": 5}, "at": 1}
+    assert orjson.loads(undo.render(scope).data) == {"room": "r1", "booked": 5, "at": 1}
     assert (undo.component, undo.major, undo.timeout_us) == ("hotel.free", 2, 3_000_000)
     assert undo.retry.attempts_max == 9
     assert refund.kind == TaskKind.WORKFLOW

@@ -139,7 +139,9 @@ class _Checker:
             schema = self._schema(contract.output_schema) if contract else None
             if schema is None:
                 continue
-            said = ruled_out(_listed(schema.document, other, reference), steps, reference.name)
+            said = ruled_out(
+                _listed(schema.document, other, task, reference), steps, reference.name
+            )
             if said:
                 self._findings.add(
                     "UNKNOWN_FIELD", f"the output of component {other.component}: {said}", path
@@ -162,7 +164,7 @@ def check_shapes(tasks: Sequence[TaskSource], findings: Findings) -> None:
                 if not steps:
                     continue
                 other = task if reference.kind == "round" else tasks[reference.task]
-                schema = _listed(OUTPUTS.get(other.kind, True), other, reference)
+                schema = _listed(OUTPUTS.get(other.kind, True), other, reader, reference)
                 said = ruled_out(schema, steps, reference.name)
                 if said:
                     what = WORDS.get(other.kind, "for_each")
@@ -183,9 +185,12 @@ def _read_steps(reference: Reference) -> Steps:
     return () if steps[0] in OWN_FIELDS else steps
 
 
-def _listed(schema: Any, task: TaskSource, reference: Reference) -> Any:
-    """Return the schema of a task's output: of a for_each, a list of what each item gives."""
-    if not task.fans_out or reference.kind == "round":
+def _listed(schema: Any, task: TaskSource, reader: TaskSource, reference: Reference) -> Any:
+    """Return the schema of a task's output: of a for_each, a list of what each item gives.
+
+    In its compensation the task's name stands for the item that is undone.
+    """
+    if not task.fans_out or reference.kind == "round" or reader.compensates == task.index:
         return schema
     # An item without an output is null in the list: then a field is missing when it is read.
     return {"type": "array", "items": schema}

@@ -1,7 +1,7 @@
 """The expressions of one task, and of what repeats, multiplies, keeps, limits or undoes it."""
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 from bend_server.core import limits
 from bend_server.core.model import Phase, TaskKind
@@ -15,6 +15,7 @@ from bend_server.core.plan import (
     Scope,
     SlotPlan,
 )
+from bend_server.language.cel_syntax import BadExpression
 from bend_server.language.costs import COST_MAX
 from bend_server.language.expressions import Expression
 from bend_server.language.findings import Path, cut
@@ -94,12 +95,18 @@ def _compile_items(task: TaskSource, control: Control, templates: Templates) -> 
     if expression is None:
         return
     control.references += ((reference, place) for reference in expression.references)
-    control.items = items = _items(expression, templates.memory, label)
-    if expression.piece.constant:
-        try:
-            items(cast("Scope", None))
-        except ExpressionError as error:
-            templates.findings.add("BAD_VALUE", str(error), place)
+    label += f" '{cut(expression.source.strip(), 200)}': "
+    if not expression.piece.constant:
+        control.items = _computed(expression, templates.memory, label)
+        return
+    try:
+        fixed = _items(templates.evaluated(expression), label)
+    except BadExpression as error:
+        templates.refuse(error, expression.source, place)
+    except ExpressionError as error:
+        templates.findings.add("BAD_VALUE", str(error), place)
+    else:
+        control.items = lambda _scope: fixed
 
 
 def _listed(compiled: Compiled) -> ItemsTemplate:
@@ -111,25 +118,24 @@ def _listed(compiled: Compiled) -> ItemsTemplate:
     return lambda scope: [dump(item) for item in load(render(scope))]
 
 
-def _items(expression: Expression, memory: Memory, label: str) -> ItemsTemplate:
-    label = f"{label} '{cut(expression.source, 200)}': "
+def _computed(expression: Expression, memory: Memory, label: str) -> ItemsTemplate:
+    return lambda scope: _items(_evaluated(expression, Env(scope, memory, COST_MAX), label), label)
 
-    def items(scope: Scope) -> list[bytes]:
-        value = _evaluated(expression, Env(scope, memory, COST_MAX), label)
-        if not isinstance(value, list):
-            raise ExpressionError(f"{label}a list is needed, and {show_fields(value)}")
-        if len(value) > limits.ITEMS_MAX:
-            raise ExpressionError(f"{label}{len(value)} items; {limits.ITEMS_MAX} are allowed")
-        made, room = [], limits.BLOB_BYTES_MAX
-        for item in value:
-            data = dump(item)
-            room -= len(data)
-            if room < 0:
-                raise ExpressionError(label + TOO_LARGE)
-            made.append(data)
-        return made
 
-    return items
+def _items(value: object, label: str) -> list[bytes]:
+    """Return a list's items as JSON. Raises ExpressionError."""
+    if not isinstance(value, list):
+        raise ExpressionError(f"{label}a list is needed, and {show_fields(value)}")
+    if len(value) > limits.ITEMS_MAX:
+        raise ExpressionError(f"{label}{len(value)} items; {limits.ITEMS_MAX} are allowed")
+    made, room = [], limits.BLOB_BYTES_MAX
+    for item in value:
+        data = dump(item)
+        room -= len(data)
+        if room < 0:
+            raise ExpressionError(label + TOO_LARGE)
+        made.append(data)
+    return made
 
 
 def _evaluated(expression: Expression, env: Env, label: str) -> Any:

@@ -30,6 +30,8 @@ from bend_server.language.names import (
 from bend_server.language.payloads import Memory, as_text, dump
 
 TEMPLATES_MAX = 1000
+# What the expressions of a document that read nothing may cost together: under a second.
+CONSTANTS_COST_MAX = 5_000_000
 
 Gap = Callable[[Scope, list[Hole]], bytes]
 Part = bytes | Gap
@@ -145,12 +147,13 @@ def secret_name(source: str) -> str | None:
 class Templates:
     """Compiles the templates of one document; findings go to `findings`."""
 
-    __slots__ = ("_findings", "_memory", "_names", "_programs")
+    __slots__ = ("_constants", "_findings", "_memory", "_names", "_programs")
 
     def __init__(
         self, names: Names, programs: Programs, memory: Memory, findings: Findings
     ) -> None:
         self._names = names
+        self._constants = Env(None, memory, CONSTANTS_COST_MAX)  # type: ignore[arg-type]
         self._programs = programs
         self._memory = memory
         self._findings = findings
@@ -158,7 +161,9 @@ class Templates:
     def within(self, local: frozenset[str], phase: Phase, remark: str = "") -> "Templates":
         """Return what compiles the templates of a place that sees other names."""
         names = self._names.within(local, phase, remark)
-        return Templates(names, self._programs, self._memory, self._findings)
+        other = Templates(names, self._programs, self._memory, self._findings)
+        other._constants = self._constants
+        return other
 
     def expression(self, source: str, path: Path) -> Expression | None:
         """Compile a bare expression or one template; None after a finding."""
@@ -210,6 +215,20 @@ class Templates:
         """Record what was refused."""
         where = f" at character {error.offset + 1} of '{cut(text, 120)}'"
         self._findings.add(error.reason, error.message + where, path)
+
+    def evaluated(self, expression: Expression) -> object:
+        """Evaluate an expression that reads nothing, here and now. Raises BadExpression.
+
+        All of a document share one budget.
+        """
+        budget = self._constants.budget
+        self._constants.budget = min(budget, COST_MAX)
+        try:
+            return expression.piece.value(self._constants)
+        except (Missing, ExpressionError) as error:
+            raise BadExpression(str(error), 0) from None
+        finally:
+            self._constants.budget += budget - min(budget, COST_MAX)
 
     @property
     def memory(self) -> Memory:
@@ -310,7 +329,7 @@ class _Compiler:
                     pieces.append(self._embedded(piece, path, whole=len(split) == 1))
             first = pieces[0]
             if len(pieces) == 1 and isinstance(first, Expression) and first.piece.constant:
-                self._literal += dump(self._evaluated(first))
+                self._literal += dump(self._with.evaluated(first))
                 return
         except BadExpression as error:
             self._with.refuse(error, source, path)
@@ -324,13 +343,7 @@ class _Compiler:
         self._references.extend((reference, path) for reference in expression.references)
         if whole or not expression.piece.constant:
             return expression
-        return as_text(self._evaluated(expression))
-
-    def _evaluated(self, expression: Expression) -> object:
-        try:
-            return expression.piece.value(_nothing(self._with.memory))
-        except (Missing, ExpressionError) as error:
-            raise BadExpression(str(error), 0) from None
+        return as_text(self._with.evaluated(expression))
 
     def _emit(self, pieces: list[str | Secret | Expression], path: Path, pointer: str) -> None:
         label = Label(self._owner, path)
@@ -343,11 +356,6 @@ class _Compiler:
             self._gap(_value_gap(first, pointer, label, memory, self._secrets))
         else:
             self._gap(_text_gap(pieces, label, memory))
-
-
-def _nothing(memory: Memory) -> Env:
-    """Return an environment for expressions that read nothing."""
-    return Env(None, memory, COST_MAX)  # type: ignore[arg-type]
 
 
 def _failed(label: Label, expression: Expression, error: Exception) -> ExpressionError:
