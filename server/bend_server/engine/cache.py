@@ -95,6 +95,7 @@ class Cache:
         self._leaders: dict[Key, tuple[Name, int]] = {}
         self._new: dict[Name, None] = {}
         self._looking = False
+        self._busy = asyncio.Event()
         self.on: Callable[[list[Work]], None]
         self.is_open: Callable[[Ready], bool]
         self.verdict: Verdict
@@ -129,6 +130,7 @@ class Cache:
             return
         self._flights[name] = Flight(work)
         self._new[name] = None
+        self._busy.set()
         if not self._looking:
             self._looking = True
             self._jobs.spawn(self._look_up())
@@ -161,10 +163,13 @@ class Cache:
                 self._land(led, row)
 
     async def run(self) -> None:
-        """Tend, once a second."""
+        """Tend, once a second while tries are under way."""
         while True:
+            await self._busy.wait()
             await asyncio.sleep(TEND_S)
             self.tend()
+            if not self._flights:
+                self._busy.clear()
 
     def tend(self) -> None:
         """Let the next one run where a leader can run no more."""

@@ -78,6 +78,7 @@ class Slots:
         self._to_owners: dict[int, list[list[object]]] = {}
         self._to_askers: dict[int, list[list[object]]] = {}
         self._sending = False
+        self._busy = asyncio.Event()
         self.on: Callable[[list[Work]], None]
         self.owner_slot: OwnerSlot
         self.is_open: Callable[[Ready], bool]
@@ -106,6 +107,7 @@ class Slots:
         if asks is None:
             return
         wish = self._wishes[key] = Wish(work, asks)
+        self._busy.set()
         self._want(wish)
 
     def found(self, ready: Ready) -> None:
@@ -113,6 +115,7 @@ class Slots:
         asks = self._asks((ready, self._clock.now_us()))
         if asks:
             self._held[key_of(ready)] = asks
+            self._busy.set()
             for ask in asks:
                 self._tell("hold", ask)
 
@@ -163,9 +166,12 @@ class Slots:
         self._grant()
 
     async def run(self) -> None:
-        """Grant, expire and say again, for ever."""
+        """Grant, expire and say again, while anybody wants or holds a place."""
         turns = 0
         while True:
+            if not (self._wishes or self._held or len(self._books)):
+                self._busy.clear()
+            await self._busy.wait()
             await asyncio.sleep(TICK_S)
             turns += 1
             self._tend()
@@ -242,6 +248,7 @@ class Slots:
         now_us = self._clock.now_us()
         if partition_of_name(ask.name) not in self._live.owned:
             return  # whoever owns it hears of it within 10 s
+        self._busy.set()
         if verb == "ask":
             self._books.ask(ask, asker, now_us)
         elif verb == "hold":
