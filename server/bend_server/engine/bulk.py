@@ -81,7 +81,7 @@ class Bulks:
             filter=_filter_json(
                 command.filter._replace(
                     statuses=tuple(int(one) for one in statuses),
-                    started_before_us=now_us if before_us is None else min(before_us, now_us),
+                    started_before_us=min(now_us + 1, before_us or now_us + 1),
                 )
             ),
             reason=command.reason,

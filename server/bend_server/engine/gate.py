@@ -1,22 +1,32 @@
 """The way of a ready try to the lanes: own types, the cache, slots. Most plans need none of it."""
 
+import structlog
+
 from bend_server.core.effects import Ready
+from bend_server.core.model import Failure, TaskStatus
 from bend_server.engine.cache import Cache
 from bend_server.engine.gathering import Gathering
-from bend_server.engine.inputs import Inputs
+from bend_server.engine.inputs import Inputs, Verdict
 from bend_server.engine.lanes import Work
 from bend_server.engine.own_types import OwnTypes
 from bend_server.engine.slots import Slots
 
+log = structlog.get_logger()
+
 
 class Gate:
-    """Sorts ready tries. What may not be handed out yet comes back by itself."""
+    """Sorts ready tries. What may not be handed out yet comes back by itself.
+
+    Args:
+        verdict: ends a try that the engine judges itself.
+    """
 
     def __init__(self, own: OwnTypes, cache: Cache, slots: Slots, inputs: Inputs) -> None:
         self._own = own
         self._cache = cache
         self._slots = slots
         self._inputs = inputs
+        self.verdict: Verdict
 
     def enter(self, works: list[Work]) -> list[Work]:
         """Return the tries that may go into the lanes now."""
@@ -25,10 +35,13 @@ class Gate:
                 break
         else:
             return works
-        free: list[Work] = []
-        for work in works:
-            ready = work[0]
-            task = ready.state.plan.tasks[ready.task]
+        return [work for work in works if self._pass(work)]
+
+    def _pass(self, work: Work) -> bool:
+        """Return whether a try may go on; a fault of ours in its way ends this try only."""
+        ready = work[0]
+        task = ready.state.plan.tasks[ready.task]
+        try:
             if task.kind:
                 self._own.begin(work)
             elif task.cache is not None and not self._cache.asked(work):
@@ -36,8 +49,12 @@ class Gate:
             elif task.slots and not self._slots.holds(work):
                 self._slots.ask(work)
             else:
-                free.append(work)
-        return free
+                return True
+        except Exception:
+            log.exception("try_not_judged", execution=ready.state.start.id, task=ready.task)
+            failure = Failure("INTERNAL", "the task could not be prepared")
+            self.verdict(work, TaskStatus.FAILED, failure)
+        return False
 
     def after_cache(self, work: Work) -> bool:
         """Return whether a try that the cache does not answer may go into the lanes now."""

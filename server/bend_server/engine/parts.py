@@ -242,7 +242,7 @@ class Parts:
         self.queues.cancel = self.children.cancel = self._cancel
         self.children.retry = self.controls.retry_child
         dispatch.gate = self.gate
-        for judging in (self.own, self.cache, self.slots, self.children):
+        for judging in (self.own, self.cache, self.slots, self.children, self.gate):
             judging.verdict = dispatch.verdict
         for looking in (self.own, self.cache, self.slots):
             looking.is_open = dispatch.is_open
