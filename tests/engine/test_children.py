@@ -1,4 +1,4 @@
-"""Children: started with their parents' rows, told of by their ends, cancelled and retried along."""
+"""Children: started with their parents' rows, told by their ends, cancelled and retried along."""
 
 import orjson
 import pytest

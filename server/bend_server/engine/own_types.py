@@ -8,7 +8,7 @@ from bend_server.core.effects import Ready
 from bend_server.core.errors import DependencyDown, NotFound
 from bend_server.core.model import Failure, TaskKind, TaskStatus
 from bend_server.core.plan import ExpressionError, Rendered
-from bend_server.engine.children import Children
+from bend_server.engine.child_starts import ChildStarts
 from bend_server.engine.inputs import Inputs, Verdict
 from bend_server.engine.jobs import Jobs
 from bend_server.engine.lanes import Work
@@ -37,7 +37,7 @@ class OwnTypes:
         live: Live,
         steps: Steps,
         inputs: Inputs,
-        children: Children,
+        children: ChildStarts,
         jobs: Jobs,
     ) -> None:
         self._blobs = blobs

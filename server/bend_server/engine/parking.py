@@ -128,22 +128,26 @@ class Parking:
         """Return whether an execution only waits: for times that are far away, or for somebody."""
         if state.ending or state.terminal or state.status != _RUNNING_EXECUTION:
             return False
-        fans = state.fans or {}
-        for task in range(state.taking_part):
-            status = state.statuses[task]
-            if status == _SCHEDULED or (status == _RUNNING and task not in fans):
-                return False
-            if status == _PENDING and not state.remaining[task]:
-                return False
-        for task, fan in fans.items():
-            if state.statuses[task] == _RUNNING and (
-                _SCHEDULED in fan.statuses or _RUNNING in fan.statuses or fan.undecided
-            ):
-                return False
-        if state.undecided:
+        if state.undecided or _moves(state):
             return False
         waits = state.control is not None and bool(state.control.waits)
         first_us = min((due_us for due_us, _, _ in state.dues()), default=None)
         if first_us is None:
             return waits
         return first_us - now_us >= far_us
+
+
+def _moves(state: ExecutionState) -> bool:
+    """Return whether a task or an item runs, may run, or is about to be judged."""
+    fans = state.fans or {}
+    for task in range(state.taking_part):
+        status = state.statuses[task]
+        if status == _SCHEDULED or (status == _RUNNING and task not in fans):
+            return True
+        if status == _PENDING and not state.remaining[task]:
+            return True
+    return any(
+        state.statuses[task] == _RUNNING
+        and (_SCHEDULED in fan.statuses or _RUNNING in fan.statuses or bool(fan.undecided))
+        for task, fan in fans.items()
+    )

@@ -6,6 +6,7 @@ from bend_server.core.model import ExecutionStatus
 from bend_server.engine.adoption import Adoption
 from bend_server.engine.bulk import Bulks
 from bend_server.engine.cache import Cache
+from bend_server.engine.child_starts import ChildStarts
 from bend_server.engine.children import Children
 from bend_server.engine.commands import Commands
 from bend_server.engine.commits import Commits
@@ -104,20 +105,22 @@ class Parts:
             self._options,
             self._counters,
         )
-        self.children = Children(
+        self.children = Children(self._store, clock, live, self.steps, self.adoption, jobs)
+        self.child_starts = ChildStarts(
             self._store,
             self._plans,
             clock,
             live,
             self.commits,
             self.steps,
-            self.adoption,
             self.starts,
             self.queues,
-            jobs,
+            self.children,
             self._counters,
         )
-        self.own = OwnTypes(self._blobs, clock, live, self.steps, self.inputs, self.children, jobs)
+        self.own = OwnTypes(
+            self._blobs, clock, live, self.steps, self.inputs, self.child_starts, jobs
+        )
         self.cache = Cache(
             self._store,
             self._blobs,
@@ -242,7 +245,14 @@ class Parts:
         self.queues.cancel = self.children.cancel = self._cancel
         self.children.retry = self.controls.retry_child
         dispatch.gate = self.gate
-        for judging in (self.own, self.cache, self.slots, self.children, self.gate):
+        for judging in (
+            self.own,
+            self.cache,
+            self.slots,
+            self.children,
+            self.child_starts,
+            self.gate,
+        ):
             judging.verdict = dispatch.verdict
         for looking in (self.own, self.cache, self.slots):
             looking.is_open = dispatch.is_open
@@ -284,6 +294,7 @@ class Parts:
         self.timers.clear()
         self.queues.clear()
         self.children.clear()
+        self.child_starts.clear()
         self.overlay.workers.clear()
         self.watches.wake_all()
 
