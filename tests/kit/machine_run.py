@@ -310,7 +310,9 @@ class Run:
             assert isinstance(fans, dict)
             for task, fan in (state.fans or {}).items():
                 fans[task]["statuses"] = _without_hints(fan.statuses)
-        assert live == replayed
+        assert live == replayed, [
+            (name, live[name], replayed[name]) for name in live if live[name] != replayed[name]
+        ]
 
     def in_doubt(self, task: int, item: int) -> bool:
         """Return whether a decision about a unit waits for a blob."""

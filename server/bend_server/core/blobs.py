@@ -36,11 +36,7 @@ def _decide(
 ) -> bool:
     task = wait.task
     if task == FINISH:
-        if state.unfinished or state.ending:
-            return False
-        ended = [] if failure is None else fail_whole(state, failure, now_us, effects)
-        settle(state, ended, now_us, effects)
-        return True
+        return _decide_finish(state, failure, now_us, effects)
     if not state.has_unit(task, wait.asker):
         return False
     units, index = state.unit(task, wait.asker)
@@ -52,6 +48,16 @@ def _decide(
     if state.plan.tasks[task].phase == _COMPENSATION:
         return _decide_compensation(state, (task, wait.asker), failure, now_us, effects)
     return _decide_task(state, task, failure, now_us, effects)
+
+
+def _decide_finish(
+    state: ExecutionState, failure: Failure | None, now_us: int, effects: Effects
+) -> bool:
+    if state.unfinished or state.ending:
+        return False
+    ended = [] if failure is None else fail_whole(state, failure, now_us, effects)
+    settle(state, ended, now_us, effects)
+    return True
 
 
 def _decide_compensation(

@@ -2,11 +2,9 @@
 
 They may not refuse, and read no clock and no chance. `evolve_result`, `evolve_event` and
 `evolve_finish` take stored rows, live and in recovery alike, so that folding a history gives the
-state that wrote it. `evolve_open`, `evolve_running`, `evolve_goes_on` and `evolve_on_failure` are
-the transitions without a row: that they happened follows from the rows.
+state that wrote it. `evolve_open` and `evolve_running` are the transitions without a row: which
+tries are open follows from the rows.
 """
-
-from array import array
 
 from bend_server.core.errors import InvariantBroken
 from bend_server.core.model import (
@@ -29,7 +27,6 @@ _PENDING = int(TaskStatus.PENDING)
 _WAITING = int(TaskStatus.WAITING)
 _FAILURES = (int(TaskStatus.FAILED), int(TaskStatus.TIMED_OUT))
 _UNOPENED = (_PENDING, _WAITING)
-_ON_FAILURE = int(Phase.ON_FAILURE)
 _COMPENSATION = int(Phase.COMPENSATION)
 
 # `retry_at_us` of a COMPLETED round whose loop waits for a blob to know whether it goes on.
@@ -64,26 +61,6 @@ def evolve_running(state: ExecutionState, task: int, item: int = ITEM_NONE) -> N
     units, index = state.unit(task, item)
     check(state.start.id, task, units.statuses[index], TaskStatus.RUNNING)
     units.statuses[index] = TaskStatus.RUNNING
-
-
-def evolve_goes_on(state: ExecutionState, task: int, item: int) -> None:
-    """Let a loop that was in doubt go on with its next round."""
-    units, index = state.unit(task, item)
-    repeat = state.plan.tasks[task].repeat
-    delay_us = 0 if repeat is None else repeat.delay_us
-    finished_us = 0 if units.times is None else units.times[2 * index + 1]
-    units.next_round(index, finished_us + delay_us)
-
-
-def evolve_on_failure(state: ExecutionState) -> None:
-    """Let the ON_FAILURE tasks have their turn, once all tasks of the main phase are terminal."""
-    tasks = state.plan.tasks
-    end = state.taking_part
-    while end < len(tasks) and tasks[end].phase == _ON_FAILURE:
-        end += 1
-    state.unfinished += end - state.taking_part
-    state.taking_part = end
-    state.phase = _ON_FAILURE
 
 
 def next_seq(state: ExecutionState, seq: int) -> None:
@@ -129,10 +106,9 @@ def evolve_result(state: ExecutionState, row: ResultRow) -> None:
     source = statuses[index]
     target = _WAITING if row.retry_at_us is not None else row.status
     try_ = row.try_
+    if not plain and source == _WAITING and state.waiting(row.task, row.item) is not None:
+        source = _RUNNING  # what it waits for is its open try
     unopened = source in _UNOPENED
-    if unopened and not plain and state.waiting(row.task, row.item) is not None:
-        unopened = False
-        source = _RUNNING
     if try_ != units.tries[index] + unopened:
         _wrong_try(state, row, units.tries[index])
     if unopened and row.attempt:
@@ -144,15 +120,11 @@ def evolve_result(state: ExecutionState, row: ResultRow) -> None:
     units.tries[index] = try_
     if row.attempt != try_ or units.attempts is not None:
         units.note_attempt(index, row.attempt, try_)
-    times = units.times
-    if times is None:
-        times = units.times = array("q", bytes(16 * len(statuses)))
+    times = units.times or units.make_times()
     times[2 * index] = row.started_us
     times[2 * index + 1] = row.finished_us
     if target == _COMPLETED:
-        outputs = units.outputs
-        if outputs is None:
-            outputs = units.outputs = [None] * len(statuses)
+        outputs = units.outputs or units.make_outputs()
         outputs[index] = row.output if row.blob is None else BlobOutput(row.blob)
     if target == _WAITING or row.error is not None or (units.errors or units.due) is not None:
         _evolve_failure(units, index, row)
@@ -197,7 +169,7 @@ def _evolve_failure(units: Units, index: int, row: ResultRow) -> None:
 
 
 def _before_result(state: ExecutionState, row: ResultRow) -> tuple[Units, int]:
-    """Find a row's unit; follow what the row proves to have happened without a row."""
+    """Find a row's unit; a loop that was in doubt ends with a decision."""
     if not state.has_unit(row.task, row.item):
         raise InvariantBroken(
             f"row {row.seq} of execution {state.start.id} is about item {row.item} of task "
@@ -207,16 +179,10 @@ def _before_result(state: ExecutionState, row: ResultRow) -> tuple[Units, int]:
             task=row.task,
             item=row.item,
         )
-    plan = state.plan.tasks[row.task]
-    if plan.phase == _ON_FAILURE and row.task >= state.taking_part:
-        evolve_on_failure(state)
     units, index = state.unit(row.task, row.item)
-    if units.in_doubt(index):
-        if row.iteration > units.unit_iteration(index):
-            evolve_goes_on(state, row.task, row.item)
-        else:
-            units.keep_output(index, None)
-            units.undecided.discard(index)  # type: ignore[union-attr]
+    if units.undecided is not None and index in units.undecided:
+        units.keep_output(index, None)
+        units.undecided.discard(index)
     return units, index
 
 
@@ -232,13 +198,21 @@ def _after_result(
             control.listeners[waiting.name].pop(key, None)
             if not control.listeners[waiting.name]:
                 del control.listeners[waiting.name]
-        if target in (_WAITING, _COMPLETED):
-            control.children.pop(key, None)
+        if key in control.children and _child_is_done(row, target):
+            del control.children[key]
     if target == _WAITING:
         if row.status == _COMPLETED:
             _round_ended(units, index, row)
         return
     unit_ended(state, row.task, row.item, row.seq, target)
+
+
+def _child_is_done(row: ResultRow, target: int) -> bool:
+    """Return whether a later try needs another child: this one completed, or an attempt ended."""
+    if target in (_WAITING, _COMPLETED):
+        return True
+    # The child completed, and then the loop could not be judged.
+    return row.error is not None and Failure.from_json(row.error).reason == "EXPRESSION_ERROR"
 
 
 def _round_ended(units: Units, index: int, row: ResultRow) -> None:

@@ -1,6 +1,5 @@
 """Events into state: the half of `evolve` that is about neither results nor the finish."""
 
-from array import array
 from collections import deque
 from collections.abc import Callable
 
@@ -9,8 +8,7 @@ import orjson
 from bend_server.core import limits
 from bend_server.core.evolve import (
     control_of,
-    evolve_goes_on,
-    evolve_on_failure,
+    evolve_open,
     next_seq,
     refill,
     task_ended,
@@ -37,6 +35,7 @@ _SCHEDULED = int(TaskStatus.SCHEDULED)
 _RUNNING = int(TaskStatus.RUNNING)
 _WAITING = int(TaskStatus.WAITING)
 _COMPLETED = int(TaskStatus.COMPLETED)
+_FAILURES = (int(TaskStatus.FAILED), int(TaskStatus.TIMED_OUT))
 
 _ENDINGS = {
     int(EventKind.FAILING): int(ExecutionStatus.FAILED),
@@ -66,6 +65,7 @@ def _ending(state: ExecutionState, row: EventRow) -> None:
         state.error = Failure.from_json(row.body)
     if state.paused:
         state.status = ExecutionStatus.RUNNING
+    _refill_all(state)
 
 
 def _ending_while_compensating(state: ExecutionState, row: EventRow) -> None:
@@ -85,7 +85,12 @@ def _quarantined(state: ExecutionState, row: EventRow) -> None:
 
 def _paused(state: ExecutionState, row: EventRow) -> None:
     control = control_of(state)
-    control.pause_reason = orjson.loads(row.body)["reason"]
+    body = orjson.loads(row.body)
+    control.pause_reason = body["reason"]
+    for task, item in body["open"]:
+        units, index = state.unit(task, item)
+        if units.statuses[index] in (_PENDING, _WAITING):  # only in a fold
+            evolve_open(state, task, item)
     control.paused_by = row.task
     control.paused_us = row.at_us
     state.status = ExecutionStatus.PAUSED
@@ -94,6 +99,14 @@ def _paused(state: ExecutionState, row: EventRow) -> None:
 def _resumed(state: ExecutionState, row: EventRow) -> None:
     state.status = ExecutionStatus.RUNNING
     state.deadline_us = orjson.loads(row.body)["deadline_us"]
+    tasks = state.plan.tasks
+    for task in range(state.taking_part):
+        if state.statuses[task] in _FAILURES and not tasks[task].allow_failure:
+            return  # FAILING follows, or another pause
+    _refill_all(state)
+
+
+def _refill_all(state: ExecutionState) -> None:
     for task, fan in (state.fans or {}).items():
         refill(state, task, fan)
 
@@ -102,8 +115,6 @@ def _items_counted(state: ExecutionState, row: EventRow) -> None:
     task = row.task
     body = orjson.loads(row.body)
     check(state.start.id, task, state.statuses[task], _RUNNING)
-    if state.plan.tasks[task].phase == Phase.ON_FAILURE and task >= state.taking_part:
-        evolve_on_failure(state)
     if state.fans is None:
         state.fans = {}
     fan = state.fans.get(task)
@@ -113,9 +124,7 @@ def _items_counted(state: ExecutionState, row: EventRow) -> None:
     state.tries[task] += 1
     if state.attempts is not None:
         state.attempts.pop(task, None)
-    if state.times is None:
-        state.times = array("q", bytes(16 * len(state.statuses)))
-    state.times[2 * task] = row.at_us
+    (state.times or state.make_times())[2 * task] = row.at_us
     if "items" in body:
         fan.items = [item.encode() for item in body["items"]]
     fan.begin(body["count"])
@@ -124,12 +133,7 @@ def _items_counted(state: ExecutionState, row: EventRow) -> None:
 
 def _opened(state: ExecutionState, row: EventRow, try_: int) -> tuple[Units, int]:
     """Find an event's unit; open the try that the event proves to have been open."""
-    plan = state.plan.tasks[row.task]
-    if plan.phase == Phase.ON_FAILURE and row.task >= state.taking_part:
-        evolve_on_failure(state)
     units, index = state.unit(row.task, row.item)
-    if units.in_doubt(index):
-        evolve_goes_on(state, row.task, row.item)
     if units.statuses[index] in (_PENDING, _WAITING) and units.tries[index] + 1 == try_:
         if units.due is not None:
             units.due.pop(index, None)
@@ -191,9 +195,14 @@ def _child_started(state: ExecutionState, row: EventRow) -> None:
     )
 
 
-def _loop_ended(state: ExecutionState, row: EventRow) -> None:
-    """The output that was in doubt is the loop's last: its unit is COMPLETED."""
+def _loop_decided(state: ExecutionState, row: EventRow) -> None:
+    """A loop that was in doubt goes on, or the output that it waited for was its last."""
     units, index = state.unit(row.task, row.item)
+    repeat = state.plan.tasks[row.task].repeat
+    if orjson.loads(row.body)["again"] and repeat is not None:
+        finished_us = 0 if units.times is None else units.times[2 * index + 1]
+        units.next_round(index, finished_us + repeat.delay_us)
+        return
     if units.undecided is not None:
         units.undecided.discard(index)
     check(state.start.id, row.task, units.statuses[index], _COMPLETED)
@@ -201,6 +210,17 @@ def _loop_ended(state: ExecutionState, row: EventRow) -> None:
     unit_ended(state, row.task, row.item, row.seq, _COMPLETED)
     if row.item == ITEM_NONE:
         task_ended(state, row.task)
+
+
+def _handling_failure(state: ExecutionState, row: EventRow) -> None:
+    """The ON_FAILURE tasks have their turn: all tasks of the main phase are terminal."""
+    tasks = state.plan.tasks
+    end = state.taking_part
+    while end < len(tasks) and tasks[end].phase == Phase.ON_FAILURE:
+        end += 1
+    state.unfinished += end - state.taking_part
+    state.taking_part = end
+    state.phase = int(Phase.ON_FAILURE)
 
 
 def _compensating(state: ExecutionState, row: EventRow) -> None:
@@ -232,6 +252,7 @@ _FOLLOW: dict[int, Callable[[ExecutionState, EventRow], None]] = {
     EventKind.WAITING: _waiting,
     EventKind.SIGNALLED: _signalled,
     EventKind.CHILD_STARTED: _child_started,
-    EventKind.LOOP_ENDED: _loop_ended,
+    EventKind.LOOP_ENDED: _loop_decided,
+    EventKind.HANDLING_FAILURE: _handling_failure,
     EventKind.COMPENSATING: _compensating,
 }

@@ -46,11 +46,18 @@ def fail(state: ExecutionState, task: int, now_us: int, effects: Effects) -> lis
     if state.paused:
         return []
     if state.plan.pause_on_failure:
-        body = orjson.dumps({"reason": TASK_FAILED})
-        write_event(state, EventKind.PAUSED, body, now_us, effects, task=task)
-        effects.changes.append(StatusChange(state.start.id, ExecutionStatus.PAUSED, TASK_FAILED))
+        write_pause(state, TASK_FAILED, "", task, now_us, effects)
         return []
     return begin_failing(state, task, now_us, effects)
+
+
+def write_pause(
+    state: ExecutionState, reason: str, actor: str, task: int, now_us: int, effects: Effects
+) -> None:
+    """Write PAUSED, with the units whose tries are open: a fold could not tell them otherwise."""
+    body = orjson.dumps({"reason": reason, "open": list(state.opened())})
+    write_event(state, EventKind.PAUSED, body, now_us, effects, actor=actor, task=task)
+    effects.changes.append(StatusChange(state.start.id, ExecutionStatus.PAUSED, reason))
 
 
 def begin_failing(state: ExecutionState, task: int, now_us: int, effects: Effects) -> list[int]:

@@ -4,7 +4,7 @@ import orjson
 
 from bend_server.core import limits
 from bend_server.core.effects import Effects
-from bend_server.core.failures import fail_undone
+from bend_server.core.failures import fail, fail_undone, fails_execution
 from bend_server.core.fan_ends import end_fan
 from bend_server.core.model import EventKind, Failure, TaskStatus
 from bend_server.core.opening import open_unit
@@ -65,6 +65,8 @@ def go_on(
         cause = cause_of(state) if state.ending else None
         end_fan(state, task, fan, cause, now_us, effects)
         ended.append(task)
+        if not state.ending and fails_execution(state, task):
+            ended.extend(fail(state, task, now_us, effects))
         return
     for item in range(first, fan.next):
         if fan.statuses[item] == _PENDING:

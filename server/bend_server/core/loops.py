@@ -4,9 +4,11 @@ After the last round (`max`) the loop ends with the last output. A loop that is 
 between two rounds is CANCELLED, and a retry goes on with its next round.
 """
 
+import orjson
+
 from bend_server.core import limits
 from bend_server.core.effects import BlobWait, Effects
-from bend_server.core.evolve import IN_DOUBT, evolve_goes_on
+from bend_server.core.evolve import IN_DOUBT
 from bend_server.core.failures import expression_failure
 from bend_server.core.model import EventKind, Failure, Outcome, TaskStatus
 from bend_server.core.opening import open_unit, retry_timer
@@ -101,7 +103,7 @@ def decide(
     elif repeat is not None:
         try:
             if _goes_on(state, task, item, repeat, state.output(task, item)):
-                evolve_goes_on(state, task, item)
+                _write_verdict(state, task, item, now_us, effects, again=True)
                 return _next_round(state, task, item, now_us, effects)
         except NeedsBlob as need:
             effects.blobs.append(BlobWait(state, task, need.task, need.key, need.item, item))
@@ -111,5 +113,12 @@ def decide(
     if failure is not None:
         write_decision(state, task, TaskStatus.FAILED, failure, now_us, effects, item=item)
         return True
-    write_event(state, EventKind.LOOP_ENDED, b"{}", now_us, effects, task=task, item=item)
+    _write_verdict(state, task, item, now_us, effects, again=False)
     return True
+
+
+def _write_verdict(
+    state: ExecutionState, task: int, item: int, now_us: int, effects: Effects, *, again: bool
+) -> None:
+    body = orjson.dumps({"again": again})
+    write_event(state, EventKind.LOOP_ENDED, body, now_us, effects, task=task, item=item)

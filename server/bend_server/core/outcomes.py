@@ -2,7 +2,7 @@
 
 from bend_server.core import limits
 from bend_server.core.effects import Effects
-from bend_server.core.evolve import evolve_goes_on, evolve_open
+from bend_server.core.evolve import evolve_open
 from bend_server.core.failures import failure_of
 from bend_server.core.fans import go_on
 from bend_server.core.loops import end_round
@@ -43,7 +43,7 @@ def apply(
     """
     task = outcome.task
     item = outcome.item
-    if state.quarantined or not 0 <= task < len(state.statuses):
+    if state.quarantined or not 0 <= task < len(state.statuses) or outcome.status not in _ENDS:
         return False
     units: Units = state
     index = task
@@ -63,12 +63,8 @@ def apply(
     if not _SCHEDULED <= units.statuses[index] <= _RUNNING:
         if not _was_opened(state, units, index, outcome):
             return False
-        if units.in_doubt(index):
-            evolve_goes_on(state, task, item)
         evolve_open(state, task, item)
     elif outcome.try_ != units.tries[index]:
-        return False
-    if outcome.status not in _ENDS:
         return False
     take(state, units, index, outcome, now_us, chance, effects)
     return True
@@ -128,12 +124,12 @@ def _was_opened(state: ExecutionState, units: Units, index: int, outcome: Outcom
     A folded execution may not know that yet: the condition waits for its blob again, or a backoff
     ends a moment later by the new owner's clock. The next try has an outcome only if it was open.
     """
-    if outcome.try_ != units.tries[index] + 1 or state.paused or state.terminal:
+    if outcome.try_ != units.tries[index] + 1 or state.terminal:
         return False
     task, item = outcome.task, outcome.item
     status = units.statuses[index]
     if status == _WAITING:
-        return state.waiting(task, item) is None
+        return state.waiting(task, item) is None and not units.in_doubt(index)
     if status != _PENDING:
         return False
     if state.plan.tasks[task].phase == _COMPENSATION:

@@ -3,8 +3,9 @@
 import orjson
 
 from bend_server.core.effects import Effects
+from bend_server.core.failures import write_pause
 from bend_server.core.history import revive
-from bend_server.core.model import EventKind, ExecutionStatus, Reopen, StatusChange
+from bend_server.core.model import EventKind, ExecutionStatus, Reopen
 from bend_server.core.retries import Jitter
 from bend_server.core.rows import write_event
 from bend_server.core.state import ExecutionState
@@ -19,9 +20,7 @@ def pause(
     """
     if state.status != ExecutionStatus.RUNNING or state.ending:
         return False
-    body = orjson.dumps({"reason": reason})
-    write_event(state, EventKind.PAUSED, body, now_us, effects, actor=actor)
-    effects.changes.append(StatusChange(state.start.id, ExecutionStatus.PAUSED, reason))
+    write_pause(state, reason, actor, -1, now_us, effects)
     return True
 
 

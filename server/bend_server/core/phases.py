@@ -3,7 +3,6 @@
 from bend_server.core import compensation
 from bend_server.core.effects import Effects
 from bend_server.core.endings import complete, finish_ending
-from bend_server.core.evolve import evolve_on_failure
 from bend_server.core.model import EventKind, ExecutionStatus, Phase
 from bend_server.core.rows import write_event
 from bend_server.core.state import ExecutionState
@@ -27,7 +26,7 @@ def advance(state: ExecutionState, now_us: int, effects: Effects) -> tuple[int, 
         write_event(state, EventKind.FAILING, failure.to_json(), now_us, effects)
     if not state.quarantined:
         if state.ending == _FAILED and state.phase == Phase.MAIN and state.plan.failure_roots:
-            evolve_on_failure(state)
+            write_event(state, EventKind.HANDLING_FAILURE, b"{}", now_us, effects)
             return state.plan.failure_roots
         if state.control is not None and state.control.undo:
             compensation.begin(state, now_us, effects)

@@ -280,6 +280,19 @@ class ExecutionState(Units):
         """Return the child of a unit that runs, or failed and may be retried."""
         return None if self.control is None else self.control.children.get((task, item))
 
+    def opened(self) -> Iterator[Unit]:
+        """Yield the units that are SCHEDULED or RUNNING (a task with items: its items)."""
+        for task in range(self.taking_part):
+            if not _OPEN_FIRST <= self.statuses[task] <= _OPEN_LAST:
+                continue
+            fan = self.fan(task)
+            if fan is None:
+                yield task, ITEM_NONE
+                continue
+            for item in range(fan.next):
+                if _OPEN_FIRST <= fan.statuses[item] <= _OPEN_LAST:
+                    yield task, item
+
     def dues(self) -> Iterator[tuple[int, int, int]]:
         """Yield (due_us, task, item) of every backoff, delay between rounds, and wait with a due.
 

@@ -72,6 +72,16 @@ class Units:
         self.outputs = self.times = self.errors = self.due = self.firsts = self.bases = None
         self.attempts = self.iterations = self.undecided = None
 
+    def make_times(self) -> "array[int]":
+        """Make the column of times."""
+        self.times = array("q", bytes(16 * len(self.statuses)))
+        return self.times
+
+    def make_outputs(self) -> list[bytes | BlobOutput | None]:
+        """Make the column of outputs."""
+        self.outputs = [None] * len(self.statuses)
+        return self.outputs
+
     def unit_attempt(self, index: int) -> int:
         """Return the attempt of a unit's last try, from 1; 0 when the round has had none."""
         if self.attempts is not None and index in self.attempts:
@@ -90,11 +100,8 @@ class Units:
 
     def keep_output(self, index: int, output: bytes | BlobOutput | None) -> None:
         """Set a unit's output."""
-        if self.outputs is None:
-            if output is None:
-                return
-            self.outputs = [None] * len(self.statuses)
-        self.outputs[index] = output
+        if output is not None or self.outputs is not None:
+            (self.outputs or self.make_outputs())[index] = output
 
     def note_attempt(self, index: int, attempt: int, try_: int) -> None:
         """Keep the attempt of a try that was written, where it does not follow from the try."""
