@@ -1,12 +1,14 @@
 """Small compiled plans, written by hand, for tests of the core and of the loops around it."""
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bend_server.core import limits
 from bend_server.core.model import Outcome, Phase, RunIf, StartRow, TaskKind, TaskStatus
 from bend_server.core.plan import (
+    CachePlan,
+    ConcurrencyPlan,
     Condition,
     InputTemplate,
     ItemsTemplate,
@@ -16,6 +18,7 @@ from bend_server.core.plan import (
     RepeatPlan,
     RetryPolicy,
     Scope,
+    SlotPlan,
     TaskPlan,
 )
 
@@ -47,6 +50,9 @@ class Task:
     parallel_max: int = limits.PARALLEL_DEFAULT
     repeat: RepeatPlan | None = None
     undoes: str | None = None
+    cache: CachePlan | None = None
+    slots: tuple[SlotPlan, ...] = ()
+    schedule_timeout_us: int = limits.SCHEDULE_TIMEOUT_US
 
     @property
     def plain(self) -> bool:
@@ -56,6 +62,8 @@ class Task:
             and self.phase == Phase.MAIN
             and self.for_each is None
             and self.repeat is None
+            and self.cache is None
+            and not self.slots
         )
 
 
@@ -66,6 +74,9 @@ def make_plan(
     timeout_us: int = limits.EXECUTION_TIMEOUT_US,
     workflow: str = "w",
     pause_on_failure: bool = False,
+    concurrency: ConcurrencyPlan | None = None,
+    input_schema: Mapping[str, object] | None = None,
+    priority: int = 5,
 ) -> Plan:
     """Compile tasks into a plan, as `bend_server.language` would.
 
@@ -90,6 +101,9 @@ def make_plan(
             allow_failure=task.allow_failure,
             retry=task.retry,
             timeout_us=task.timeout_us,
+            schedule_timeout_us=task.schedule_timeout_us,
+            cache=task.cache,
+            slots=task.slots,
             kind=task.kind,
             phase=task.phase,
             for_each=task.for_each,
@@ -114,6 +128,9 @@ def make_plan(
         timeout_us=timeout_us,
         output=output,
         main_count=len(main),
+        concurrency=concurrency,
+        input_schema=input_schema,
+        priority=priority,
         pause_on_failure=pause_on_failure,
         failure_roots=tuple(task.index for task in on_failure if not task.dependencies),
         plain=not pause_on_failure and all(task.plain for task in tasks),

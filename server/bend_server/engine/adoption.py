@@ -21,6 +21,7 @@ from bend_server.core.model import (
     EventKind,
     EventRow,
     ExecutionStatus,
+    StartRow,
     StatusChange,
 )
 from bend_server.core.state import ExecutionState
@@ -65,6 +66,8 @@ class Adoption:
         self._counters = counters
         self._loading: dict[int, asyncio.Event] = {}
         self.follow: Callable[[Effects, int], None]
+        self.adopted: Callable[[list[ExecutionState]], None]
+        self.reopened: Callable[[StartRow], None]
 
     async def load(self, execution: int) -> ExecutionState | None:
         """Return the state of an execution that is owned here; None when it ended or is unknown.
@@ -123,6 +126,10 @@ class Adoption:
                     if live.states.get(number) is ended:
                         del live.states[number]
                     live.recent[number] = recent
+            if opened[0]:
+                self.adopted([ended])
+                if ended.start.concurrency_key is not None:
+                    self.reopened(ended.start)
             return ended
 
         state = await self._turn(execution, open_again, ended=True)
@@ -173,6 +180,7 @@ class Adoption:
         gathering.parks.append(Park(execution, 0))
         self._commits.wake()
         self._counters.add("adopted")
+        self.adopted([state])
         return state
 
     async def _folded(self, stored: StoredExecution, generation: int) -> ExecutionState:
@@ -227,6 +235,7 @@ class Adoption:
             except Exception as error:  # noqa: BLE001 (only this execution pays)
                 fresh.strip(state.start.id)
                 self._commits.broken(state, error)
+        self.adopted(states)
         ready, effects.ready = effects.ready, []
         if effects.rows():
             self._commits.gathering.absorb(fresh)

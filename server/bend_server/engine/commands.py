@@ -29,7 +29,7 @@ from bend_server.engine.steps import Steps
 from bend_server.engine.waits import Waits
 from bend_server.engine.watch import Watches
 from bend_server.ports.clock import Clock
-from bend_server.ports.queue import Queue, QueueDown, Subscription
+from bend_server.ports.queue import Handler, Queue, QueueDown, Subscription
 from bend_server.ports.store import EngineStore
 
 FORWARD_S = 5.0
@@ -87,8 +87,8 @@ class Commands:
         self._subscriptions: list[Subscription] = []
         self.owner_slot: OwnerSlot
 
-    async def open(self, slot: int) -> None:
-        """Listen on the subjects of a slot."""
+    async def open(self, slot: int, hear_slots: Handler) -> None:
+        """Listen on the subjects of a slot; `hear_slots` takes what is said of tasks' limits."""
         queue = self._queue
         opened = self._subscriptions = []
         # One by one, so that `close` finds what a failure half-way left open.
@@ -96,6 +96,7 @@ class Commands:
         opened.append(await queue.serve(f"engine.command.{slot}", self._answer_command))
         opened.append(await queue.subscribe(f"engine.started.{slot}", self._hear_started))
         opened.append(await queue.subscribe(f"engine.finished.{slot}", self._hear_finished))
+        opened.append(await queue.subscribe(f"engine.slots.{slot}", hear_slots))
 
     async def close(self) -> None:
         """Stop listening."""

@@ -53,6 +53,7 @@ class Controls:
 
     Args:
         start_here: starts executions whose partition belongs here.
+        give_up: tells a parent the end of a child that cannot be retried.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Controls:
         self._adoption = adoption
         self._busy: dict[str, asyncio.Event] = {}
         self.start_here: StartHere
+        self.give_up: Callable[[int], Awaitable[None]]
         self._verbs: dict[str, Verb] = {
             "pause": self._pause,
             "resume": self._resume,
@@ -97,14 +99,21 @@ class Controls:
         except TimeoutError as error:
             raise DependencyDown("the command was not committed in time") from error
 
-    async def retry_child(self, child: int, reason: str, actor: str) -> None:
-        """Open a new run of a child, because its parent's run opened again."""
+    async def retry_child(self, child: int, run: int, reason: str, actor: str) -> None:
+        """Open a child's run `run`, because its parent does the task again.
+
+        A child that cannot do anything again (it has completed, or was compensated) serves its
+        parent with the end that it had.
+        """
 
         def verb(state: ExecutionState) -> bool:
-            return self._steps.retry(state, reason, actor, self._clock.now_us())
+            return state.run < run and self._steps.retry(state, reason, actor, self._clock.now_us())
 
-        await self._adoption.reopen(child, verb)
-        await self.durable()
+        state, opened = await self._adoption.reopen(child, verb)
+        if opened:
+            await self.durable()
+        elif state is not None and state.terminal:
+            await self.give_up(child)
 
     async def _pause(self, command: Command) -> Result:
         state = await self._loaded(command.execution)

@@ -84,6 +84,7 @@ class Queues:
         self._keys: dict[Key, Slots] = {}
         # Executions without a key that wait for admission; those of other engines come by takeover.
         self.waiting = 0
+        self._busy = asyncio.Event()
         self.cancel: Cancel
 
     def full(self) -> bool:
@@ -178,10 +179,12 @@ class Queues:
             if slots.waiting and partition_of_key(*key) in partitions:
                 self._look(key, slots)
         self.waiting += await self._store.unadmitted_count(partitions)
+        self._busy.set()
 
     async def run(self) -> None:
         """Admit what waits for room, and keys whose turn was missed."""
         while True:
+            await self._busy.wait()
             await asyncio.sleep(ADMIT_S)
             try:
                 await self._admit_many()
@@ -190,6 +193,8 @@ class Queues:
             for key, slots in list(self._keys.items()):
                 if slots.waiting and not slots.busy:
                     self._look(key, slots)
+            if not self.waiting and not any(one.waiting for one in self._keys.values()):
+                self._busy.clear()
 
     async def _admit_many(self) -> None:
         while self.waiting > 0 and self._live.order and not self.full():
@@ -222,6 +227,7 @@ class Queues:
 
     def _hold(self, starting: Starting) -> None:
         starting.row = row = starting.row._replace(status=_PENDING)
+        self._busy.set()
         park = Park(row.id, row.deadline_us or None)
         self._commits.gathering.parks.append(park)
 

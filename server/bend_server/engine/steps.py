@@ -171,6 +171,10 @@ class Steps:
             gathering.effects.changes += changes
         return changed
 
+    def doom(self, state: ExecutionState, reason: str, now_us: int, effects: Effects) -> None:
+        """End a new execution at once, into effects of the caller's choice."""
+        machine.request_cancel(state, reason, "", now_us, self._chance, effects)
+
     def call(self, state: ExecutionState, verb: Callable[[Effects], bool]) -> bool:
         """Run one verb; a fault takes the execution out of service."""
         commits = self._commits
