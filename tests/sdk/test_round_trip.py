@@ -203,6 +203,9 @@ def test_a_document_is_changed_and_extended() -> None:
         "name: w\ntasks: [{type: x}]",
         "v: .inf",
         "v: !!python/name:os.system ''",
+        "v: !!binary aGk=",
+        "v: !!timestamp 2026-01-31",
+        "v: &a [*a]",
     ],
 )
 def test_what_is_no_workflow_is_refused(text: str) -> None:
