@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DIR ?=
 MINUTES ?= 10
+# Tests run in two processes: one for what needs the machine's lock, one for all the rest.
+WORKERS ?= 2
 
 .PHONY: demo test check generate bench soak clean venv format
 
@@ -19,7 +21,7 @@ demo: $(STAMP)
 	$(BIN)/python examples/file_triage/demo.py $(if $(DIR),"$(DIR)")
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS)
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

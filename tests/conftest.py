@@ -1,15 +1,18 @@
 """Order of the suite: fast rooms first, real parts later; a failure is then found soonest.
 
-Tests that need the machine for themselves wait for their turn before their time starts.
+Tests that need the machine for themselves wait for their turn before their time starts. With two
+workers (`make test`) one of them runs exactly these, the other one everything else beside them.
 """
 
 import contextlib
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
 
 from bend_server.bench.lock import heavy
+from tests.kit import streams
 
 ORDER = (
     "core",
@@ -32,6 +35,7 @@ ORDER = (
     "integration",
     "e2e",
 )
+FIGURE = "figure"
 
 
 def room_of(item: pytest.Item) -> int:
@@ -39,11 +43,6 @@ def room_of(item: pytest.Item) -> int:
     parts = item.path.parts
     folder = parts[parts.index("tests") + 1] if "tests" in parts else ""
     return ORDER.index(folder) if folder in ORDER else len(ORDER)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Sort by room, keeping the order within one."""
-    items.sort(key=room_of)
 
 
 def needs_machine(item: pytest.Item) -> bool:
@@ -54,6 +53,19 @@ def needs_machine(item: pytest.Item) -> bool:
 def folder_of(item: pytest.Item) -> Path:
     """Return where a test lies."""
     return item.path.parent
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Sort by room, keeping the order within one; workers begin with what needs the machine."""
+    items.sort(key=room_of)
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: not streams.needs_machine(item.path))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> streams.Streams:
+    """Hand the tests out to workers, when there are any."""
+    return streams.Streams(config, log)
 
 
 _turn = contextlib.ExitStack()
@@ -75,3 +87,25 @@ def pytest_runtest_protocol(
             or folder_of(nextitem) != folder_of(item)
         ):
             _turn.close()
+
+
+@pytest.fixture
+def figure(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Note what a test measured: it stands at the end of the run's output, whoever ran it."""
+    return lambda text: record_property(FIGURE, text)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the figures."""
+    reports = [*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")]
+    told = [
+        text
+        for report in reports
+        if getattr(report, "when", "") == "call"
+        for name, text in report.user_properties
+        if name == FIGURE
+    ]
+    if told:
+        terminalreporter.section("figures")
+        for text in told:
+            terminalreporter.line(str(text))

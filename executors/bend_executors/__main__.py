@@ -9,7 +9,7 @@ from typing import Any
 from bend import Worker
 from bend_executors import configuration
 
-FOLDERS = ("http", "model")
+FOLDERS = ("http", "python", "grpc", "model", "sql", "kafka", "shell")
 CREDIT = 512
 
 
@@ -31,8 +31,9 @@ def components(environment: Mapping[str, str]) -> list[Callable[..., Any]]:
 
 def main() -> None:
     """Connect with the settings of the environment and serve."""
-    # Its line a request costs time, and a URL may hold what nobody should read in a log.
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    # Their lines a request cost time, and a URL may hold what nobody should read in a log.
+    logging.getLogger("httpcore").setLevel(logging.WARNING)
+    logging.getLogger("hpack").setLevel(logging.WARNING)
     Worker(components(os.environ), credit=CREDIT).run()
 
 

@@ -6,10 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import orjson
 import yaml
 
-from bend import Context, Final
+from bend import Context, Final, payloads
 from bend.components import Kind, component_of, encode
 from tests.kit.documents import blocks
 
@@ -49,7 +48,7 @@ async def call(
     """
     made = sink or Call()
     component = component_of(target)
-    bound = component.bind(orjson.dumps(values))
+    bound = component.bind(payloads.dumps(values))
     if component.context_name:
         facts = {"execution_id": "e-1", "task": "t"} | about
         bound[component.context_name] = Context(made, timeout_s=timeout_s, **facts)
@@ -61,10 +60,10 @@ async def call(
                     last = value.value
                     break
                 last = value
-                made.partials.append(orjson.loads(encode(value)))
+                made.partials.append(payloads.loads(encode(value)))
     else:
         last = await component.function(**bound)
-    made.output = orjson.loads(encode(last))
+    made.output = payloads.loads(encode(last))
     return made
 
 

@@ -49,8 +49,8 @@ def document() -> bytes:
 class Worker:
     """The journal component as a process; may be killed and started again."""
 
-    def __init__(self, mesh: Mesh) -> None:
-        self.file = mesh.home / "journal.txt"
+    def __init__(self, mesh: Mesh, name: str = "journal") -> None:
+        self.file = mesh.home / f"{name}.txt"
         certs = mesh.home / "certs"
         mesh.bend("components", "cert", "journal")
         self._env = {k: v for k, v in os.environ.items() if not k.startswith("BEND_")} | {
@@ -157,10 +157,17 @@ class Verdict(NamedTuple):
 
 
 class Progress:
-    """Follows a run in SQL, and remembers the longest time in which no row was written."""
+    """Follows a run in SQL, and remembers the longest time in which no row was written.
 
-    def __init__(self, ledger: Ledger) -> None:
+    Executions up to the internal id `since` belong to earlier runs.
+    """
+
+    def __init__(self, ledger: Ledger, since: int) -> None:
         self._ledger = ledger
+        self._query = (
+            f"SELECT (SELECT count(*) FROM task_result WHERE execution > {since}), count(*) "
+            f"FROM execution WHERE status <> {COMPLETED_EXECUTION}"
+        )
         self._since = time.monotonic()
         self._deadline = self._since + END_S_MAX
         self.rows = 0
@@ -171,10 +178,7 @@ class Progress:
         """Read once. Fails the test when the run takes too long."""
         rows = self.rows
         with contextlib.suppress(Away):
-            ((rows, self.unfinished),) = self._ledger.rows(
-                "SELECT (SELECT count(*) FROM task_result), count(*) FROM execution "
-                f"WHERE status <> {COMPLETED_EXECUTION}"
-            )
+            ((rows, self.unfinished),) = self._ledger.rows(self._query)
         now = time.monotonic()
         if rows != self.rows:
             if self.rows:
@@ -184,18 +188,22 @@ class Progress:
         time.sleep(0.02)
 
 
-def judge(ledger: Ledger, ids: dict[str, int], journal_file: Path) -> Verdict:
+def judge(ledger: Ledger, ids: dict[str, int], journal_file: Path, since: int = 0) -> Verdict:
     """Compare SQL's rows with the journal and with the only right outputs.
 
     Args:
         ledger: reads the database.
         ids: value by public id of every execution that was accepted.
         journal_file: what the component did.
+        since: executions up to this internal id belong to earlier runs.
     """
     done = journal.read(journal_file)
-    executions = ledger.rows("SELECT id, public_id, status, output FROM execution")
+    executions = ledger.rows(
+        f"SELECT id, public_id, status, output FROM execution WHERE id > {since}"
+    )
     results = ledger.rows(
-        f"SELECT execution, task FROM task_result WHERE status = {COMPLETED_TASK}"
+        "SELECT execution, task FROM task_result "
+        f"WHERE status = {COMPLETED_TASK} AND execution > {since}"
     )
     by_id = {row[0]: row[1] for row in executions}
     statuses = [status for _, _, status, _ in executions]

@@ -8,6 +8,7 @@ import random
 import signal
 import threading
 import time
+from collections.abc import Callable
 
 import grpc
 import pytest
@@ -88,7 +89,7 @@ def test_a_storm_of_equal_request_ids_on_two_engines(two: Replicas) -> None:
     seeds = scenario.seeded("storm")
 
     def call(number: int, chance: random.Random) -> None:
-        doors = two.doors if number % 2 else two.doors[::-1]
+        doors = two.doors[:] if number % 2 else two.doors[::-1]
         answers.append(claim(doors, values, chance))
 
     with working(two) as worker:
@@ -131,7 +132,7 @@ def claim(doors: list[Door], values: range, chance: random.Random) -> dict[int, 
 
 
 def test_a_killed_engines_partitions_are_taken_over(
-    two: Replicas, capsys: pytest.CaptureFixture[str]
+    two: Replicas, figure: Callable[[str], None]
 ) -> None:
     chance = scenario.seeded("killed engine")
     with working(two) as worker:
@@ -143,15 +144,14 @@ def test_a_killed_engines_partitions_are_taken_over(
         took_s = two.wait_for_shares([64], TAKEOVER_S)
         finish(two, threads)
         verdict = two.judge(worker.file)
-    with capsys.disabled():
-        print(f"\n  killed engine with {left} open: taken over after {took_s:.1f} s, {verdict}")
+    figure(f"killed engine with {left} open: taken over after {took_s:.1f} s, {verdict}")
     assert left > 0
     assert verdict[:4] == (0, 0, 0, 0)
     assert len(two.ids) == two.wished
 
 
 def test_callers_of_one_gateway_do_not_notice_a_killed_engine(
-    two: Replicas, capsys: pytest.CaptureFixture[str]
+    two: Replicas, figure: Callable[[str], None]
 ) -> None:
     """The gateway spreads starts over both engines, and over the one that is left."""
     chance = scenario.seeded("killed engine behind a gateway")
@@ -165,15 +165,14 @@ def test_callers_of_one_gateway_do_not_notice_a_killed_engine(
         finish(two, threads)
         took_s = time.monotonic() - began
         verdict = two.judge(worker.file)
-    with capsys.disabled():
-        print(f"\n  behind a gateway, {left} open: all done after {took_s:.1f} s, {verdict}")
+    figure(f"behind a gateway, {left} open: all done after {took_s:.1f} s, {verdict}")
     assert left > 0
     assert verdict[:4] == (0, 0, 0, 0)
     assert len(two.ids) == two.wished
 
 
 def test_an_engine_that_slept_past_its_lease_writes_nothing(
-    two: Replicas, capsys: pytest.CaptureFixture[str]
+    two: Replicas, figure: Callable[[str], None]
 ) -> None:
     """It wakes up with results in its sockets and its memory as it was, and every row refused."""
     chance = scenario.seeded("stopped engine")
@@ -193,8 +192,7 @@ def test_an_engine_that_slept_past_its_lease_writes_nothing(
         two.wait_for_shares([32, 32], SPLIT_S)
         assert two.written() == before
         verdict = two.judge(worker.file)
-    with capsys.disabled():
-        print(f"\n  stopped engine with {left} open: taken over after {took_s:.1f} s, {verdict}")
+    figure(f"stopped engine with {left} open: taken over after {took_s:.1f} s, {verdict}")
     said = log.read_bytes()[known:]
     assert b"engine_memory_dropped" in said or b"engine_tenure_ended" in said
     assert left > 0

@@ -4,11 +4,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from bend_executors.configuration import Section
+from bend_executors.http import options
 from bend_executors.http.component import HttpComponent as HttpComponent
+from bend_executors.http.options import Options as Options
 
-__all__ = ["HttpComponent", "components"]
+__all__ = ["HttpComponent", "Options", "components"]
 
 
-def components(environment: Mapping[str, str], _section: Section) -> list[Callable[..., Any]]:
+def components(environment: Mapping[str, str], section: Section) -> list[Callable[..., Any]]:
     """Return what this folder serves."""
-    return [HttpComponent(environment.get("BEND_HTTP_ALLOW", "")).request]
+    return [HttpComponent(options.read(environment, section)).request]

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from bend_server.bench.mesh import Mesh
     from bend_server.bench.rows import Report
 
-ALL = ("j1", "j2", "j3", "j4", "figures")
+ALL = ("j1", "j2", "j3", "j4", "http", "model", "figures")
 
 
 async def measure(mesh: "Mesh", report: "Report", wanted: list[str], sizes: "Sizes") -> None:
@@ -22,13 +22,23 @@ async def measure(mesh: "Mesh", report: "Report", wanted: list[str], sizes: "Siz
     for name, job in JOBS.items():
         if name in wanted:
             await job(mesh, report, sizes)
+    if "http" in wanted:
+        from bend_server.bench import components_http
+
+        await components_http.measure(
+            mesh, report, quick=sizes.quick_look, in_flight=sizes.in_flight
+        )
+    if "model" in wanted:
+        from bend_server.bench import components_model
+
+        await components_model.measure(mesh, report, sizes)
     if "figures" in wanted:
         await figures.at_rest(mesh, report, sizes)
         await figures.waiting(mesh, report, sizes)
 
 
 @click.command("bench")
-@click.option("--jobs", default=",".join(ALL), help="Comma-separated: j1,j2,j3,j4,figures.")
+@click.option("--jobs", default=",".join(ALL), help=f"Comma-separated: {','.join(ALL)}.")
 @click.option("--in-flight", default=256, type=click.IntRange(1, 10_000), show_default=True)
 @click.option("--database", help="URL of a PostgreSQL database; default: SQLite.")
 @click.option("--json", "as_json", is_flag=True, help="JSON lines.")

@@ -21,6 +21,7 @@ class Sizes:
     chain: int = 1000
     starts: int = 5
     waiting: int = 100_000
+    quick_look: bool = False
 
     @classmethod
     def quick(cls, in_flight: int) -> "Sizes":
@@ -34,6 +35,7 @@ class Sizes:
             chain=200,
             starts=1,
             waiting=5000,
+            quick_look=True,
         )
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -24,6 +25,9 @@ from tests.kit.workers import RunningWorker
 END_S = 150.0
 LENGTH = 4
 ENDED = {"COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT"}
+HELD_S = 60.0
+RELEASED = threading.Event()
+"""What `hostile.held` waits for; the worker runs in the tests' own process."""
 
 
 @component("hostile.step", version="1.0.0")
@@ -31,6 +35,13 @@ async def step(value: int, wait_ms: int = 0) -> dict[str, int]:
     """Take some time, answer the next value."""
     if wait_ms:
         await asyncio.sleep(wait_ms / 1000)
+    return {"value": value + 1}
+
+
+@component("hostile.held", version="1.0.0")
+def held(value: int) -> dict[str, int]:
+    """Answer the next value when a test lets it."""
+    RELEASED.wait(HELD_S)
     return {"value": value + 1}
 
 
@@ -65,7 +76,7 @@ class House:
         """Return a worker that serves the components of this module when entered."""
         return RunningWorker(
             Worker(
-                [step, text, count],
+                [step, held, text, count],
                 url=self.https,
                 ca_file=self.certs / "ca.pem",
                 cert_file=self.certs / "component-hostile.pem",

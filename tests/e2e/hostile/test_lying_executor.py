@@ -6,16 +6,17 @@ answers unreadable.
 
 import asyncio
 import sqlite3
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
 import pytest
 
 from bend.internal.v1 import frames_pb2
-from tests.e2e.hostile.house import ENDED, House
+from tests.e2e.hostile.house import ENDED, RELEASED, House
 from tests.kit.loops import eventually, in_loop
 
-pytestmark = [pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(900)]
 
 CLOSED = frames_pb2.QueuedResult.COMPLETED
 IGNORED: dict[str, dict[str, Any]] = {
@@ -46,9 +47,17 @@ BELIEVED: dict[str, dict[str, Any]] = {
 }
 
 
-def slow_pair() -> dict[str, Any]:
-    """Return a workflow whose first task takes long enough to be lied about."""
-    first = {"id": "a", "type": "hostile.step", "value": "{{input.value}}", "wait_ms": 1500}
+@pytest.fixture
+def holding() -> Iterator[None]:
+    """Keep the first task of the pair under way, so that it can be lied about, until released."""
+    RELEASED.clear()
+    yield
+    RELEASED.set()
+
+
+def held_pair() -> dict[str, Any]:
+    """Return a workflow whose first task ends when the test lets it."""
+    first = {"id": "a", "type": "hostile.held", "value": "{{input.value}}"}
     return {
         "name": "hostile_pair",
         "tasks": [first, {"id": "b", "type": "hostile.step", "value": "{{a.value}}"}],
@@ -82,20 +91,23 @@ def show(house: House, execution: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.usefixtures("holding")
 @pytest.mark.parametrize("name", IGNORED)
 @in_loop
 async def test_results_of_nothing_that_runs_are_ignored(house: House, name: str) -> None:
-    await asyncio.to_thread(house.deploy, slow_pair())
+    await asyncio.to_thread(house.deploy, held_pair())
     victim = await asyncio.to_thread(house.start, "hostile_pair", value=5)
     await tell(house, victim, IGNORED[name])
+    RELEASED.set()  # the right result comes after the lie in the same lane
     found = await asyncio.to_thread(house.ended, victim)
     assert (found["status"], found["output"]) == ("COMPLETED", {"b": {"value": 7}})
 
 
+@pytest.mark.usefixtures("holding")
 @pytest.mark.parametrize("name", BELIEVED)
 @in_loop
 async def test_a_lie_costs_its_own_execution_at_most(house: House, name: str) -> None:
-    await asyncio.to_thread(house.deploy, slow_pair())
+    await asyncio.to_thread(house.deploy, held_pair())
     victim = await asyncio.to_thread(house.start, "hostile_pair", value=5)
     load = await asyncio.to_thread(house.start_load, 5)
     await tell(house, victim, BELIEVED[name])

@@ -4,6 +4,7 @@ What would break in production if these fail: one user's payload stops everybody
 """
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -11,7 +12,7 @@ import pytest
 
 from tests.e2e.hostile.house import House
 
-pytestmark = [pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(900)]
 
 KIB, MIB = 1024, 1024 * 1024
 JOINED = 5000
@@ -124,9 +125,7 @@ def test_labels_at_their_limits_are_kept(house: House) -> None:
     assert house.ended(answer.json()["execution_id"])["labels"] == labels
 
 
-def test_the_largest_document_runs_to_its_end(
-    house: House, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_largest_document_runs_to_its_end(house: House, figure: Callable[[str], None]) -> None:
     tasks: list[dict[str, Any]] = [
         {"id": f"t{n}", "type": "hostile.step", "value": n, "depends_on": ["t0"] if n else []}
         for n in range(LARGEST)
@@ -141,10 +140,7 @@ def test_the_largest_document_runs_to_its_end(
     created = time.monotonic()
     done = house.ended(house.start("hostile_largest"), 120)
     ended = time.monotonic()
-    with capsys.disabled():
-        print(
-            f"\n  {LARGEST} tasks: created in {created - began:.2f} s, ran {ended - created:.2f} s"
-        )
+    figure(f"{LARGEST} tasks: created in {created - began:.2f} s, ran {ended - created:.2f} s")
     assert done["status"] == "COMPLETED", done["error"]
     assert done["output"] == {"last": {"value": LARGEST}}
     tasks.append({"id": "one_more", "type": "hostile.step", "value": 1})

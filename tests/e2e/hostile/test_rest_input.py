@@ -8,7 +8,7 @@ import pytest
 
 from tests.e2e.hostile.house import House
 
-pytestmark = [pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(900)]
 
 JSON, YAML = {"content-type": "application/json"}, {"content-type": "application/yaml"}
 MIB = 1024 * 1024

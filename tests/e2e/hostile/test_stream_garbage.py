@@ -15,7 +15,7 @@ from grpc_status import rpc_status
 from bend.v1 import executor_service_pb2 as pb
 from tests.e2e.hostile.house import House
 
-pytestmark = [pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(900)]
 
 CONNECT = "/bend.v1.ExecutorService/Connect"
 SCHEMA = b'{"type":"object"}'

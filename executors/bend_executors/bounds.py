@@ -1,0 +1,28 @@
+"""Bounds in the operator's file: numbers that must lie in a range; errors name the key."""
+
+from bend.errors import ConfigurationError
+from bend_executors.configuration import Section
+
+
+def positive(section: Section, key: str, usual: int) -> int:
+    """Return a whole number of at least 1."""
+    value = section.take(key, int, usual)
+    if value < 1:
+        raise ConfigurationError(f"{section.place}.{key}: at least 1 is wanted")
+    return int(value)
+
+
+def duration(section: Section, key: str, usual: float) -> float:
+    """Return seconds, more than 0 and at most a day."""
+    value = section.take(key, float, usual)
+    if not 0 < value <= 86_400:
+        raise ConfigurationError(f"{section.place}.{key}: more than 0, at most 86400 is wanted")
+    return float(value)
+
+
+def share(section: Section, key: str, usual: float) -> float:
+    """Return a share, more than 0 and at most 1."""
+    value = section.take(key, float, usual)
+    if not 0 < value <= 1:
+        raise ConfigurationError(f"{section.place}.{key}: more than 0, at most 1 is wanted")
+    return float(value)
