@@ -1,14 +1,13 @@
 """Small compiled plans, written by hand, for tests of the core and of the loops around it."""
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bend_server.core import limits
 from bend_server.core.model import Outcome, Phase, RunIf, StartRow, TaskKind, TaskStatus
 from bend_server.core.plan import (
     CachePlan,
-    ConcurrencyPlan,
     Condition,
     InputTemplate,
     ItemsTemplate,
@@ -74,9 +73,6 @@ def make_plan(
     timeout_us: int = limits.EXECUTION_TIMEOUT_US,
     workflow: str = "w",
     pause_on_failure: bool = False,
-    concurrency: ConcurrencyPlan | None = None,
-    input_schema: Mapping[str, object] | None = None,
-    priority: int = 5,
 ) -> Plan:
     """Compile tasks into a plan, as `bend_server.language` would.
 
@@ -128,9 +124,6 @@ def make_plan(
         timeout_us=timeout_us,
         output=output,
         main_count=len(main),
-        concurrency=concurrency,
-        input_schema=input_schema,
-        priority=priority,
         pause_on_failure=pause_on_failure,
         failure_roots=tuple(task.index for task in on_failure if not task.dependencies),
         plain=not pause_on_failure and all(task.plain for task in tasks),
