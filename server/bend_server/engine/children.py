@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable
 import orjson
 import structlog
 
-from bend_server.core.effects import ChildWish
+from bend_server.core.effects import ChildWish, Ready
 from bend_server.core.errors import (
     DomainError,
     NotFound,
@@ -61,6 +61,7 @@ class Children:
         verdict: ends a try that the engine judges itself.
         cancel: cancels an execution, wherever its owner is.
         retry: opens a new run of a child.
+        anew: starts another child for a try.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class Children:
         self.verdict: Verdict
         self.cancel: Cancel
         self.retry: Retry
+        self.anew: Callable[[Work], None]
 
     def clear(self) -> None:
         """Forget everything."""
@@ -262,17 +264,23 @@ class Children:
             await self.retry(wish.child, known.run, wish.reason or "the parent retries", wish.actor)
 
     async def give_up(self, child: int) -> None:
-        """A child that cannot be retried fails its parent's try with what it ended with."""
+        """Let a child that cannot be retried be replaced, or serve its parent with its output."""
         entry = self._units.get(child)
         rows = await self._store.children([child])
         if entry is None or not rows:
             return
         parent = await self._adoption.load(entry[0])
-        known = None if parent is None else parent.child(*entry[1])
-        if parent is not None and known is not None and known.id == child:
-            self._units.pop(child, None)
-            now_us = self._clock.now_us()
-            self._steps.apply(parent, _outcome(entry[1], known.try_, rows[0], now_us), now_us)
+        unit = entry[1]
+        known = None if parent is None else parent.child(*unit)
+        if parent is None or known is None or known.id != child:
+            return
+        self._units.pop(child, None)
+        now_us = self._clock.now_us()
+        if rows[0].status == _COMPLETED:
+            self._steps.apply(parent, _outcome(unit, known.try_, rows[0], now_us), now_us)
+            return
+        attempt, iteration = parent.attempt(*unit), parent.iteration(*unit)
+        self.anew((Ready(parent, *unit, known.try_, attempt, iteration), now_us))
 
 
 def _unit_of(parent: ExecutionState, child: int) -> Unit | None:

@@ -102,8 +102,8 @@ class Controls:
     async def retry_child(self, child: int, run: int, reason: str, actor: str) -> None:
         """Open a child's run `run`, because its parent does the task again.
 
-        A child that cannot do anything again (it has completed, or was compensated) serves its
-        parent with the end that it had.
+        A child that cannot do anything again has completed, and serves its parent with its output,
+        or it was compensated, and is replaced.
         """
 
         def verb(state: ExecutionState) -> bool:

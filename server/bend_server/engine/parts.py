@@ -1,5 +1,7 @@
 """The parts of one engine, made and tied together."""
 
+from functools import partial
+
 from bend_server.core.errors import DomainError
 from bend_server.core.ids import partition_of
 from bend_server.core.model import ExecutionStatus
@@ -244,6 +246,7 @@ class Parts:
         self.controls.give_up = self.children.give_up
         self.queues.cancel = self.children.cancel = self._cancel
         self.children.retry = self.controls.retry_child
+        self.children.anew = partial(self.own.begin, anew=True)
         dispatch.gate = self.gate
         for judging in (
             self.own,
