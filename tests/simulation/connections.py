@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from bend_server.core.errors import DependencyDown
 from bend_server.core.model import CacheRow
-from bend_server.ports.control import ChildRow, Contender
+from bend_server.ports.control import ChildRow, Contender, StoredLetter
 from bend_server.ports.queue import RESULTS, Consumer, Delivery, Handler, Responder, Subscription
 from bend_server.ports.store import (
     Batch,
@@ -315,3 +315,8 @@ class SimStore(MemoryEngineStore):
         """See ports.store.EngineStore."""
         await self._travel("before reading a workflow")
         return await super().workflow_state(namespace, workflow)
+
+    async def letters(self, partitions: Sequence[int], limit: int) -> list[StoredLetter]:
+        """See ports.control.ControlStore."""
+        await self._travel("before reading its mail")
+        return await super().letters(partitions, limit)

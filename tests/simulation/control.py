@@ -88,6 +88,10 @@ CONTROL_SHAPES: Mapping[str, list[Task]] = {
         task_of("b", "call"),
     ],
     "clan": [_own("call", _CHILD, {"workflow": "family", "input": {}}), task_of("b", "call")],
+    # Children under a key that perhaps another engine decides about.
+    "kin": [
+        _own("call", _CHILD, {"workflow": "queued", "input": {}}, for_each=_four, parallel_max=2)
+    ],
     "queued": [task_of("a"), task_of("b", "a")],
     "limited": [task_of("each", for_each=_four, slots=(SlotPlan(_key, 1, 0),))],
     "rated": [task_of("each", for_each=_four, slots=(SlotPlan(_key, 2, 3_000_000),))],
