@@ -32,6 +32,7 @@ from bend_server.engine.inputs import Verdict
 from bend_server.engine.jobs import Jobs
 from bend_server.engine.lanes import Work
 from bend_server.engine.live import Live
+from bend_server.engine.mailbox import start_key
 from bend_server.engine.steps import Steps
 from bend_server.ports.clock import Clock
 from bend_server.ports.control import ChildRow
@@ -244,11 +245,15 @@ class Children:
             if parent is None:
                 self._units.pop(child, None)
                 return
-        if row is None and not live.claims(child):
-            self._follow(child)  # the letter is on its way
-        elif row is None:
+        if row is None and await self._store.has_letter(start_key(child)):
+            self._follow(child)
+            return
+        if row is None:
+            # A letter that was answered since has left a row.
+            row = next(iter(await self._store.children([child])), None)
+        if row is None and child not in live.states and child not in live.held:
             await self.not_started(entry[0], child, "CHILD_FAILED", "the child was never started")
-        elif row.status in EXECUTION_TERMINAL:
+        elif row is not None and row.status in EXECUTION_TERMINAL:
             self._apply(parent, row)
 
     async def not_started(self, parent: int, child: int, reason: str, message: str) -> None:

@@ -89,7 +89,12 @@ class Controls:
         verb = self._verbs.get(command.WhichOneof("command") or "")
         if verb is None:
             raise InvalidInput("this engine does not know the command")
-        return await verb(command)
+        try:
+            return await verb(command)
+        except (WrongState, LimitExceeded):
+            # Memory runs ahead of SQL: what it refuses for must be durable, too.
+            await self.durable()
+            raise
 
     async def durable(self) -> None:
         """Wait until what is gathered is committed. Raises DependencyDown, LeaseLost."""

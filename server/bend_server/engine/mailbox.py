@@ -13,7 +13,7 @@ import structlog
 
 from bend_server.core.errors import Conflict, DependencyDown, DomainError
 from bend_server.core.ids import partition_of
-from bend_server.core.model import StartRow
+from bend_server.core.model import EXECUTION_TERMINAL, ExecutionStatus, StartRow
 from bend_server.engine.commits import Commits
 from bend_server.engine.gathering import Starting
 from bend_server.engine.jobs import Jobs
@@ -31,7 +31,13 @@ START, RETRY, REFUSED = 1, 2, 3
 LOOK_S = 30.0
 PAGE = 100
 
+_COMPLETED = int(ExecutionStatus.COMPLETED)
 OwnerSlot = Callable[[int], Awaitable[int | None]]
+
+
+def start_key(child: int) -> str:
+    """Return the name of the letter that starts a child."""
+    return f"start/{child}"
 
 
 class _LetterCall:
@@ -89,7 +95,7 @@ class Mailbox:
         body = row._asdict()
         for name in ("input", "labels", "request_hash"):
             body[name] = None if body[name] is None else body[name].decode()
-        self._put(row.parent or 0, row.partition, f"start/{row.id}", START, body)
+        self._put(row.parent or 0, row.partition, start_key(row.id), START, body)
 
     def ask_retry(self, parent: int, child: int, run: int, reason: str, actor: str) -> None:
         """Have a child retried by its owner."""
@@ -193,11 +199,13 @@ class Mailbox:
         row = StartRow(**body)  # type: ignore[arg-type]
         generation = self.live.generation
         plan = await self._plans.plan(row.namespace, row.workflow, row.revision)
-        known = await self._store.statuses([row.id])
+        parent = row.parent or 0
+        known = await self._store.statuses([row.id, parent])
         await self._commits.room()
         if generation != self.live.generation or row.partition not in self.live.owned:
             raise Conflict("the letter belongs to another engine")
-        if row.id not in known and row.id not in self.live.held:
+        wanted = known.get(parent, _COMPLETED) not in EXECUTION_TERMINAL
+        if wanted and row.id not in known and row.id not in self.live.held:
             starting = Starting(row, plan, current=False, call=_LetterCall(self, row), place=0)
             self._queues.enter(starting)
             self.live.held[row.id] = None
