@@ -341,4 +341,5 @@ def _was_decided(known: ApprovalSummary, decision: Decision) -> bool:
 
 def _may_decide(known: ApprovalSummary, actor: str) -> bool:
     names = orjson.loads(known.assignees) if known.assignees else []
-    return not names or actor in names or actor.removeprefix(_USER) in names
+    plain = actor.removeprefix("/")  # identities are paths of a SPIFFE id
+    return not names or not {actor, plain, plain.removeprefix(_USER)}.isdisjoint(names)

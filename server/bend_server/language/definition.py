@@ -13,6 +13,7 @@ from bend_server.language.contracts import ContractView, check_contracts
 from bend_server.language.findings import Findings, Locator, Place, show_path
 from bend_server.language.graph import Graph
 from bend_server.language.parameters import check_parameters
+from bend_server.language.picture import Picture, picture_of
 from bend_server.language.rendering import output_renderer, renderer
 from bend_server.language.schemas import Schema
 from bend_server.language.sources import Control, TaskSource
@@ -136,6 +137,10 @@ class Definition:
                 for key, path, (line, column) in zip(first, paths, places, strict=True)
             ]
         return list(self._components)
+
+    def picture(self) -> Picture:
+        """Return what a drawing of the workflow shows."""
+        return picture_of(self.name, self._tasks, self._graph)
 
     def check_contracts(self, contracts: Mapping[str, ContractView]) -> list[Finding]:
         """Return what contradicts the components' contracts, in document order.

@@ -225,29 +225,38 @@ WORKFLOW: Mapping[str, Key] = {
     "tasks": Key("The tasks, in any order.", {"$ref": "#/$defs/tasks"}, required=True),
 }
 
-_TEMPLATED_DURATION = _either(DURATION, TEMPLATE)
+_FILLED: JsonSchema = {"type": "string", "pattern": r"\{\{"}
+_TEMPLATED_DURATION = _either(DURATION, _FILLED)
 # The inputs of the engine's own types; there are no others.
 ENGINE_INPUTS: Mapping[str, Mapping[str, Key]] = {
     "workflow": {
-        "workflow": Key("Name of the workflow that runs as a child.", TEXT, required=True),
-        "revision": Key(
-            "Its revision; default: the newest.", _either(_whole(1, 2**31 - 1), TEMPLATE)
+        "workflow": Key(
+            "Name of the workflow that runs as a child.",
+            _either({"type": "string", "pattern": f"^{NAME_PATTERN}$"}, _FILLED),
+            required=True,
         ),
-        "input": Key("The child's parameters.", _either(MAP, TEMPLATE)),
+        "revision": Key(
+            "Its revision; default: the newest.", _either(_whole(1, 2**31 - 1), _FILLED)
+        ),
+        "input": Key("The child's parameters.", _either(MAP, _FILLED)),
     },
     "wait": {
         "duration": Key("How long.", _TEMPLATED_DURATION),
         "until": Key("A time, RFC 3339.", TEXT),
     },
     "signal": {
-        "name": Key("The signal's name.", TEXT, required=True),
+        "name": Key(
+            "The signal's name.",
+            {"type": "string", "minLength": 1, "maxLength": limits.SIGNAL_NAME_CHARS_MAX},
+            required=True,
+        ),
         "timeout": Key("How long to wait; default: as long as the execution.", _TEMPLATED_DURATION),
     },
     "approval": {
         "title": Key("What people are asked.", TEXT, required=True),
         "assignees": Key(
             "Who may decide; default: whoever may at all.",
-            _either({"type": "array", "items": TEXT}, TEMPLATE),
+            _either({"type": "array", "items": TEXT}, _FILLED),
         ),
         "form": Key("JSON Schema of the data that a decision carries.", MAP),
         "timeout": Key("How long to wait; default: as long as the execution.", _TEMPLATED_DURATION),
