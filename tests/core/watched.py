@@ -69,7 +69,7 @@ class Watched(Run):
             (*key, wait.try_) for key, wait in waits.items() if wait.kind == TaskKind.APPROVAL
         }
         assert self.approvals == pending, "approvals"
-        if state.terminal or state.paused:
+        if state.terminal or state.paused or state.quarantined:
             return
         timers = self.timers_set
         if state.phase == Phase.COMPENSATION or state.ending in (0, ExecutionStatus.FAILED):

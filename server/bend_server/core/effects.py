@@ -136,9 +136,11 @@ class Effects:
         self.children: list[ChildWish] = []
 
     def reopen(self, row: Reopen) -> None:
-        """Add a Reopen; changes of the execution that came before it are void."""
+        """Add a Reopen; changes and reopens of the execution that came before it are void."""
         if self.changes:
             self.changes = [one for one in self.changes if one.execution != row.execution]
+        if self.reopens:
+            self.reopens = [one for one in self.reopens if one.execution != row.execution]
         self.reopens.append(row)
 
     def rows(self) -> int:
