@@ -315,4 +315,6 @@ class Parts:
         self.queues.forget(partitions)
         self.children.forget(partitions)
         self.slots.forget(partitions)
+        self.inputs.forget(partitions)
+        self.cache.forget(partitions)
         self.watches.wake_all()
