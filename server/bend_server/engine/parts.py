@@ -247,11 +247,11 @@ class Parts:
         self.waits.register = self.commands.register
         self.starts.send = self.commands.send
         self.controls.start_here = self._start_here
-        self.controls.give_up = self.children.give_up
         self.queues.cancel = self.children.cancel = self._cancel
         self.children.retry = self.mailbox.retry = self.controls.retry_child
         self.children.ask_retry = self.mailbox.ask_retry
         self.children.wait = self.waits.wait
+        self.children.durable = self.controls.durable
         self.mailbox.refused = self.children.not_started
         self.children.anew = partial(self.own.begin, anew=True)
         dispatch.gate = self.gate
@@ -315,4 +315,6 @@ class Parts:
         self.queues.forget(partitions)
         self.children.forget(partitions)
         self.slots.forget(partitions)
+        self.inputs.forget(partitions)
+        self.cache.forget(partitions)
         self.watches.wake_all()
