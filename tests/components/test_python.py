@@ -260,14 +260,14 @@ def test_a_cancelled_task_is_killed(python: PythonComponent) -> None:
         task = asyncio.ensure_future(call(python.run, {"script": script}, sink=sink))
         async with asyncio.timeout(10):
             await sink.heard.wait()
-        await asyncio.to_thread(wait_until, lambda: bool(running(marker)), "it does not start", 5)
+        await asyncio.to_thread(wait_until, lambda: bool(running(marker)), "it does not start", 30)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
 
     marker = f"3600.{uuid4().int % 10**9}"
     asyncio.run(cancelled(marker))
-    wait_until(lambda: not running(marker), "a cancelled task's child lives", 5)
+    wait_until(lambda: not running(marker), "a cancelled task's child lives", 30)
 
 
 def test_the_operator_opens_folders_and_the_network(tmp_path: Path) -> None:

@@ -203,21 +203,21 @@ def test_a_command_is_killed_with_all_its_children(shell: Any) -> None:
     script = f"(setsid sleep {marker} &) ; sleep {marker} & sleep {marker}"
     error = failure(shell, "script", "-c", script, timeout_s=0.5)
     assert (error.reason, error.retryable) == ("TIMEOUT", True)
-    wait_until(lambda: not running(marker), "a child lives", 5)
+    wait_until(lambda: not running(marker), "a child lives", 30)
 
     async def cancelled() -> None:
         values = {"command": "script", "arguments": ["-c", script]}
         task = asyncio.ensure_future(call(shell, values))
-        await asyncio.to_thread(wait_until, lambda: bool(running(marker)), "it does not start", 10)
+        await asyncio.to_thread(wait_until, lambda: bool(running(marker)), "it does not start", 30)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
 
     asyncio.run(cancelled())
-    wait_until(lambda: not running(marker), "a child lives", 5)
+    wait_until(lambda: not running(marker), "a child lives", 30)
     ended = run(shell, "script", "-c", f"(setsid sleep {marker} > /dev/null 2>&1 &)")
     assert ended.output["exit_code"] == 0
-    wait_until(lambda: not running(marker), "a child outlives its program", 5)
+    wait_until(lambda: not running(marker), "a child outlives its program", 30)
 
 
 def test_a_fork_bomb_is_bounded(shell: Any) -> None:
