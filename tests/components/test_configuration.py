@@ -75,10 +75,8 @@ def test_a_value_of_another_type_and_a_missing_secret_are_refused(tmp_path: Path
 
 
 def test_each_component_has_credit_of_its_own(tmp_path: Path) -> None:
-    commands = (
-        "{enabled: true, concurrent: 2, isolation: none, commands: {e: {program: /bin/true}}}"
-    )
-    text = f"python: {{concurrent: 3, isolation: none}}\nshell: {{{commands}}}\n"
+    text = "python: {concurrent: 3, isolation: none}\n"
+    text += "shell: {enabled: true, concurrent: 2, commands: {e: {program: /bin/true}}}\n"
     text += "sql: {connections: {s: {url: 'sqlite:///s.db', pool: 64}}}\n"
     served = {component_of(one.functions[0]).name: one for one in services(written(tmp_path, text))}
     assert list(served) == list(FOLDERS)
