@@ -20,9 +20,12 @@ import pytest
 import yaml
 
 from bend_server.bench.mesh import Mesh
+from tests.components import onnx_files as onnx
 from tests.components.sandboxes import best
+from tests.e2e import threat_services
 from tests.kit.documents import blocks
 from tests.kit.waiting import wait_until
+from tests.language.test_example import EXAMPLE
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("http", "python", "grpc", "model", "sql", "kafka", "shell")
@@ -113,6 +116,7 @@ class House:
             if place.exists():
                 settings |= yaml.safe_load(place.read_text(encoding="utf-8"))
                 place.unlink()
+        settings["http"] = {"hosts": threat_services.HOSTS}
         place.write_text(yaml.safe_dump(settings), encoding="utf-8")
         self._open.callback(self.mesh.down)
         self.bend("up --detach", **self._allow)
@@ -245,6 +249,40 @@ def test_shell(house: House) -> None:
 def test_all_of_them_are_shown_with_their_instances(house: House) -> None:
     listed = json.loads(house.bend("components list --json").stdout)
     assert set(FOLDERS) <= {entry["name"] for entry in listed.get("components", listed)}
+
+
+def test_the_workflow_of_the_specification_runs_unchanged(house: House) -> None:
+    """The services are stand-ins; their names are the operator's to give addresses to."""
+    port = [onnx.port(name, onnx.FLOAT, ["N", 1]) for name in ("features", "risk")]
+    scoring = onnx.model([onnx.node("Identity", ["features"], "risk")], port[:1], port[1:])
+    onnx.placed(house.home / "models", "threat_scoring_v2", scoring, "1.0.0")
+    file = house.home / "auto_threat_response.yaml"
+    file.write_bytes(EXAMPLE)
+    with ExitStack() as stack:
+        try:
+            services = stack.enter_context(threat_services.services())
+        except OSError as error:
+            pytest.skip(f"no address for each service on port {threat_services.PORT}: {error}")
+        bad, good, again = (
+            house.run(f"bend run {file} -p indicator={ip}")
+            for ip in ("198.51.100.7", "192.0.2.1", "198.51.100.7")
+        )
+    completed(bad, good, again)
+    assert bad.task("score")["output"]["risk"] == pytest.approx(0.9)
+    reason = f"High risk score: {bad.task('score')['output']['risk']}"
+    assert services.calls["api-gateway"] == [{"ip": "198.51.100.7", "reason": reason}] * 2
+    assert [good.task(name)["status"] for name in ("score", "block")] == ["COMPLETED", "SKIPPED"]
+    assert services.calls["audit-trail"] == [
+        {
+            "workflow": run.execution["execution_id"],
+            "action": "threat_response",
+            "result": result,
+        }
+        for run, result in ((bad, "completed"), (good, "skipped"), (again, "completed"))
+    ]
+    # `cacheable`: what is known of an indicator is not asked again.
+    asked = [body["indicator"] for body in services.calls["threat-intel"]]
+    assert asked == ["198.51.100.7", "192.0.2.1"]
 
 
 def test_scripts_that_wait_hold_nothing_that_requests_need(house: House) -> None:
