@@ -1,14 +1,18 @@
 """The operator's file: every mistake names the file and the key."""
 
 import inspect
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from bend.components import component_of
 from bend.errors import ConfigurationError
 from bend_executors import configuration
 from bend_executors.__main__ import FOLDERS, services
+from bend_executors.service import Service
+from tests.kit.documents import blocks
 
 
 def written(folder: Path, text: str) -> dict[str, str]:
@@ -85,7 +89,20 @@ def test_each_component_has_credit_of_its_own(tmp_path: Path) -> None:
     assert (credit["python"], credit["shell"], credit["sql"]) == (3, 2, 256)
     assert credit["http"] >= 512
     # All hold something open; what sandboxes have started is ended.
-    for one in served.values():
+    close(served.values())
+
+
+def close(served: Iterable[Service]) -> None:
+    for one in served:
         assert one.close is not None
         if not inspect.iscoroutinefunction(one.close):
             one.close()
+
+
+def test_the_file_of_the_operations_page_is_read_by_all_seven(tmp_path: Path) -> None:
+    page = Path(__file__).resolve().parents[2] / "docs" / "operations.md"
+    (text,) = [block.text for block in blocks(page) if block.title == "components.yaml"]
+    assert set(yaml.safe_load(text)) == set(FOLDERS)
+    served = services(written(tmp_path, text))
+    assert [component_of(one.functions[0]).name for one in served] == list(FOLDERS)
+    close(served)
