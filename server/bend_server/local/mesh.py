@@ -15,7 +15,8 @@ from bend_server.local.process import Check, ProcessSpec
 ADDRESS = "127.0.0.1"
 USER = "/user/dev"
 BUILTIN = "/component/builtin"
-BUILTIN_COMPONENTS = ("http", "model")
+# Those that every mesh serves; `shell` is off until the operator enables it.
+BUILTIN_COMPONENTS = ("http", "python", "grpc", "model", "sql", "kafka")
 IDENTITIES = ("/engine", "/executor", "/gateway", "/nats", "/bench", BUILTIN, USER)
 REGISTRY = "/registry"
 STOP_SERVER_S = 10.0
