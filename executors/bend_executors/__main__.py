@@ -9,7 +9,7 @@ from typing import Any
 from bend import Worker
 from bend_executors import configuration
 
-FOLDERS = ("http", "grpc", "model")
+FOLDERS = ("http", "python", "grpc", "model", "sql", "kafka", "shell")
 CREDIT = 512
 
 

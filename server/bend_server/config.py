@@ -113,6 +113,12 @@ class Settings:
     log_level: str = _setting(
         "info", _level, "Least level that is logged: debug, info, warning, error. Default: info."
     )
+    components_file: Path | None = _setting(
+        None, _path, "Settings of the built-in components. Default: $BEND_HOME/components.yaml."
+    )
+    secrets_dir: Path | None = _setting(
+        None, _path, "Folder of files, each named by a secret. Default: none."
+    )
     http_allow: str = _setting(
         "",
         _text(),

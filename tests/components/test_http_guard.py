@@ -3,11 +3,14 @@
 import asyncio
 import ipaddress
 import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bend import RetryableError, TerminalError
+from bend.errors import ConfigurationError
+from bend_executors import configuration
 from bend_executors.reach import (
     Allowance,
     checked_addresses,
@@ -16,8 +19,10 @@ from bend_executors.reach import (
     host_name,
     is_public,
 )
+from bend_executors.reach.settings import read_allowance
 from tests.components.calls import call
 from tests.components.http_server import framed, json_reply, opened, serving
+from tests.kit.loops import in_loop
 
 REFUSED = [
     "127.0.0.1",
@@ -237,3 +242,18 @@ def test_a_name_without_an_address_is_tried_again() -> None:
     with pytest.raises(RetryableError) as caught:
         asyncio.run(use())
     assert caught.value.reason == "DNS_FAILED"
+
+
+@in_loop
+async def test_a_host_with_a_fixed_address_is_never_resolved() -> None:
+    open_ = Allowance((), {"Billing.internal.": "127.0.0.9"})
+    assert await checked_addresses("billing.INTERNAL", 80, open_) == ["127.0.0.9"]
+    with pytest.raises(TerminalError, match="not on the public internet"):
+        await checked_addresses("127.0.0.9", 80, open_)
+
+
+def test_a_fixed_address_that_is_none_names_its_place(tmp_path: Path) -> None:
+    (tmp_path / "components.yaml").write_text("http: {hosts: {a: nowhere}}", encoding="utf-8")
+    section = configuration.load({"BEND_HOME": str(tmp_path)}).section("http")
+    with pytest.raises(ConfigurationError, match=r"http\.hosts: 'nowhere'"):
+        read_allowance({}, section)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bend import TerminalError
-from bend_executors.model import ModelComponent
+from bend_executors.model import ModelComponent, Settings
 from tests.components.onnx_files import FLOAT, INT64, model, node, port
 
 SUM = model(
@@ -34,7 +34,7 @@ def component(tmp_path: Path) -> ModelComponent:
     for name, data in (("sum", SUM), ("whole", WHOLE), ("total", TOTAL), ("fixed", FIXED)):
         (tmp_path / name / "1").mkdir(parents=True)
         (tmp_path / name / "1" / "model.onnx").write_bytes(data)
-    return ModelComponent(tmp_path)
+    return ModelComponent(Settings(folder=tmp_path))
 
 
 def infer(component: ModelComponent, *tasks: tuple[str, dict[str, Any]]) -> list[Any]:

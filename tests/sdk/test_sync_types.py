@@ -24,5 +24,9 @@ def signatures(name: str, *classes: str) -> dict[str, tuple[str, str]]:
 
 
 def test_the_stub_says_what_the_async_client_says() -> None:
-    wanted = signatures("catalog.py", "Catalog") | signatures("client.py", "Client")
+    wanted = (
+        signatures("catalog.py", "Catalog")
+        | signatures("control.py", "Control")
+        | signatures("client.py", "Client")
+    )
     assert signatures("sync.pyi", "Client") == wanted

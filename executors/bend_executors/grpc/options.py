@@ -8,6 +8,7 @@ from bend.errors import ConfigurationError
 from bend_executors.bounds import duration, positive
 from bend_executors.configuration import Section
 from bend_executors.reach import Allowance
+from bend_executors.reach.settings import read_allowance
 
 MIB = 1024 * 1024
 
@@ -48,14 +49,12 @@ class Options:
 def read(environment: Mapping[str, str], section: Section) -> Options:
     """Read the section `grpc`. Raises ConfigurationError naming the key that is wrong."""
     usual = Options()
-    opened = environment.get("BEND_HTTP_ALLOW", "").split(",")
-    opened += [str(entry) for entry in section.take("allow", list, [])]
     found = {}
     for name, one in section.sections("connections"):
         found[name] = connection(name, one)
         one.done()
     return Options(
-        allow=Allowance(opened),
+        allow=read_allowance(environment, section),
         connections=found,
         request_bytes_max=positive(section, "request_bytes_max", usual.request_bytes_max),
         response_bytes_max=positive(section, "response_bytes_max", usual.response_bytes_max),

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from bend_executors.bounds import duration, positive, share
 from bend_executors.configuration import Section
 from bend_executors.reach import Allowance
+from bend_executors.reach.settings import read_allowance
 
 MIB = 1024 * 1024
 
@@ -46,8 +47,6 @@ class Options:
 def read(environment: Mapping[str, str], section: Section) -> Options:
     """Read the section. Raises ConfigurationError naming the key that is wrong."""
     usual = Options()
-    opened = environment.get("BEND_HTTP_ALLOW", "").split(",")
-    opened += [str(entry) for entry in section.take("allow", list, [])]
     breaker = section.section("breaker")
     known = usual.breaker
     circuit = BreakerOptions(
@@ -61,7 +60,7 @@ def read(environment: Mapping[str, str], section: Section) -> Options:
     )
     breaker.done()
     return Options(
-        allow=Allowance(opened),
+        allow=read_allowance(environment, section),
         ca_file=section.take("ca_file", str, ""),
         connections_max=positive(section, "connections_max", usual.connections_max),
         connections_per_host_max=positive(

@@ -1,7 +1,7 @@
 """Addresses: which are on the public internet, and what an operator opened beside them."""
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -37,9 +37,20 @@ ISATAP = (0x00005EFE, 0x02005EFE)
 
 
 class Allowance:
-    """Hosts and networks that are open although the guard would refuse them."""
+    """Hosts and networks that are open although the guard would refuse them.
 
-    def __init__(self, entries: Iterable[str]) -> None:
+    Args:
+        entries: networks, and names of hosts.
+        fixed: addresses of hosts that no resolver is asked for; naming one opens it.
+
+    Raises ValueError for a fixed address that is none.
+    """
+
+    def __init__(self, entries: Iterable[str], fixed: Mapping[str, str] | None = None) -> None:
+        self.fixed = {
+            name.strip().lower().rstrip("."): str(ipaddress.ip_address(address))
+            for name, address in (fixed or {}).items()
+        }
         self.hosts: set[str] = set()
         self.networks: list[Network] = []
         for entry in entries:
@@ -55,6 +66,10 @@ class Allowance:
     def from_text(cls, text: str) -> "Allowance":
         """Read the form of BEND_HTTP_ALLOW: networks and host names, separated by commas."""
         return cls(text.split(","))
+
+    def fixed_address(self, host: str) -> str | None:
+        """Return the address that the operator gave a host, or None."""
+        return self.fixed.get(host.lower().rstrip(".")) if self.fixed else None
 
     def covers(self, host: str, address: Address) -> bool:
         """Tell whether an entry opens this host or this address.

@@ -24,6 +24,9 @@ async def checked_addresses(host: str, port: int, allowance: Allowance) -> list[
         TerminalError: ADDRESS_REFUSED.
         RetryableError: DNS_FAILED.
     """
+    fixed = allowance.fixed_address(host)
+    if fixed is not None:
+        return [fixed]
     loop = get_running_loop()
     try:
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)

@@ -7,7 +7,8 @@ from google.api import httpbody_pb2
 from bend.channel import Channel
 from bend.documents import Document, read_document
 from bend.errors import BendError, Finding
-from bend.models import ComponentInfo, InstanceInfo, RevisionInfo, WorkflowInfo, moment
+from bend.models import moment
+from bend.stored import ComponentInfo, InstanceInfo, RevisionInfo, WorkflowInfo
 from bend.v1 import (
     engine_service_pb2 as pb,
 )

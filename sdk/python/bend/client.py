@@ -12,18 +12,18 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
-from uuid import uuid4
 
 from google.protobuf.duration_pb2 import Duration
 
 from bend import payloads
 from bend.catalog import Catalog
 from bend.channel import RETRY_S, Channel
-from bend.errors import InvalidRequest, Unreachable
+from bend.control import Control, fresh, statuses_of
+from bend.errors import Unreachable
 from bend.models import Execution, Failure, StartOutcome, TaskRun, WatchEvent
 from bend.settings import load_settings
 from bend.v1 import engine_service_pb2 as pb
-from bend.v1 import engine_service_pb2_grpc, execution_pb2
+from bend.v1 import engine_service_pb2_grpc
 from bend.watching import resumed
 
 WAIT_S_STEP = 60.0
@@ -34,7 +34,7 @@ PAGE_MAX = 1000
 Parameters = Mapping[str, Any] | bytes | None
 
 
-class Client(Catalog):
+class Client(Catalog, Control):
     """A connection to a mesh. Use it as `async with`, or call `close`.
 
     Every call has a deadline. Calls that may be repeated are, with jitter, for `retry_timeout`
@@ -291,7 +291,7 @@ class Client(Catalog):
             if not open_ids:
                 return
 
-    # Reading and stopping
+    # Reading
 
     async def get(self, execution_id: str, *, tasks: bool = True) -> Execution:
         """Read an execution as last committed, with at most 1,000 of its tasks.
@@ -372,19 +372,6 @@ class Client(Catalog):
                 break
         return found
 
-    async def cancel(self, execution_id: str, reason: str = "") -> str:
-        """Cancel an execution; return its status after the wish is durable. Idempotent.
-
-        Running tasks get 10 s of grace, so the answer is often RUNNING.
-
-        Raises NotFound; WrongState when it ended otherwise; Unreachable.
-        """
-        answer = await self._channel.call(
-            self._engine().CancelExecution,
-            pb.CancelExecutionRequest(execution_id=execution_id, reason=reason),
-        )
-        return execution_pb2.Execution.Status.Name(answer.status)
-
 
 def start_request(
     workflow: str,
@@ -400,21 +387,10 @@ def start_request(
         workflow=workflow,
         revision=revision,
         parameters=body,
-        request_id=uuid4().hex if request_id is None else request_id,
+        request_id=fresh(request_id),
         execution_id=execution_id,
         labels=dict(labels or {}),
     )
-
-
-def statuses_of(names: Iterable[str]) -> list[Any]:
-    """Return the statuses of names in any case. Raises InvalidRequest for an unknown one."""
-    found = []
-    for name in names:
-        if name.upper() not in execution_pb2.Execution.Status.keys() or not name:  # noqa: SIM118
-            known = ", ".join(execution_pb2.Execution.Status.keys()[1:])
-            raise InvalidRequest(f"no execution has the status {name}; known: {known}")
-        found.append(execution_pb2.Execution.Status.Value(name.upper()))
-    return found
 
 
 def span(seconds: float) -> Duration:

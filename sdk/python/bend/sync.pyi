@@ -1,22 +1,16 @@
 """Types of the blocking client; its methods are made from `bend.Client` when it is imported."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from bend.channel import RETRY_S
+from bend.decisions import ApprovalInfo, BulkInfo
 from bend.errors import Finding
-from bend.models import (
-    ComponentInfo,
-    Execution,
-    InstanceInfo,
-    RevisionInfo,
-    StartOutcome,
-    TaskRun,
-    WatchEvent,
-    WorkflowInfo,
-)
+from bend.models import Execution, StartOutcome, TaskRun, WatchEvent
+from bend.stored import ComponentInfo, InstanceInfo, RevisionInfo, WorkflowInfo
 
 Parameters = Mapping[str, Any] | bytes | None
 
@@ -102,3 +96,48 @@ class Client:
     def list_components(self, *, query: str = "", limit: int = 1000) -> list[ComponentInfo]: ...
     def get_component(self, name: str, *, version: str = "") -> ComponentInfo: ...
     def list_instances(self, name: str) -> list[InstanceInfo]: ...
+    def pause(self, execution_id: str, reason: str = "") -> str: ...
+    def resume(self, execution_id: str) -> str: ...
+    def retry(
+        self, execution_id: str, reason: str = "", *, request_id: str | None = None
+    ) -> int: ...
+    def reset(
+        self, execution_id: str, task: str, reason: str = "", *, request_id: str | None = None
+    ) -> int: ...
+    def rerun(
+        self,
+        execution_id: str,
+        parameters: Parameters = None,
+        *,
+        merge: bool = False,
+        revision: int = 0,
+        request_id: str | None = None,
+    ) -> str: ...
+    def signal(
+        self, execution_id: str, name: str, payload: Any = None, *, request_id: str | None = None
+    ) -> bool: ...
+    def list_approvals(
+        self,
+        *,
+        execution_id: str = "",
+        status: str = "PENDING",
+        assignee: str = "",
+        limit: int = 100,
+    ) -> list[ApprovalInfo]: ...
+    def decide(
+        self, approval_id: str, *, approved: bool, comment: str = "", data: Any = None
+    ) -> ApprovalInfo: ...
+    def bulk(
+        self,
+        action: str,
+        *,
+        workflow: str = "",
+        statuses: Iterable[str] = (),
+        label: str = "",
+        started_after: datetime | None = None,
+        started_before: datetime | None = None,
+        reason: str = "",
+        dry_run: bool = False,
+        request_id: str | None = None,
+    ) -> BulkInfo: ...
+    def get_bulk(self, bulk_id: str) -> BulkInfo: ...

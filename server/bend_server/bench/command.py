@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from bend_server.bench.mesh import Mesh
     from bend_server.bench.rows import Report
 
-ALL = ("j1", "j2", "j3", "j4", "http", "figures")
+ALL = ("j1", "j2", "j3", "j4", "http", "model", "figures")
 
 
 async def measure(mesh: "Mesh", report: "Report", wanted: list[str], sizes: "Sizes") -> None:
@@ -28,6 +28,10 @@ async def measure(mesh: "Mesh", report: "Report", wanted: list[str], sizes: "Siz
         await components_http.measure(
             mesh, report, quick=sizes.quick_look, in_flight=sizes.in_flight
         )
+    if "model" in wanted:
+        from bend_server.bench import components_model
+
+        await components_model.measure(mesh, report, sizes)
     if "figures" in wanted:
         await figures.at_rest(mesh, report, sizes)
         await figures.waiting(mesh, report, sizes)

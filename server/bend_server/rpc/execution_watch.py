@@ -32,7 +32,19 @@ SHOWN_EVENTS = {
     EventKind.RESUMED: "RUNNING",
     EventKind.PAUSED: "PAUSED",
     EventKind.QUARANTINED: "PAUSED",
+    EventKind.RETRIED: "RUNNING",
+    EventKind.RESET: "RUNNING",
+    EventKind.SIGNALLED: "RUNNING",
+    EventKind.DECIDED: "RUNNING",
+    EventKind.COMPENSATING: "RUNNING",
 }
+# Events that are a task's own: what it does from then on.
+TASK_EVENTS = {
+    EventKind.WAITING: TaskStatus.WAITING,
+    EventKind.CHILD_STARTED: TaskStatus.RUNNING,
+    EventKind.ITEMS_COUNTED: TaskStatus.RUNNING,
+}
+NEW_RUNS = (EventKind.RETRIED, EventKind.RESET)
 _CHUNK_KINDS = {1: watch_events.PARTIAL, 2: watch_events.LOG}
 
 
@@ -151,7 +163,7 @@ class ExecutionWatch:
             self._at = self._at._replace(seq=row.seq)
             if isinstance(row, ResultRow):
                 shown.append(self._of_result(row))
-            elif row.kind in SHOWN_EVENTS:
+            elif row.kind in SHOWN_EVENTS or row.kind in TASK_EVENTS:
                 shown.append(self._of_event(row))
         return shown
 
@@ -174,9 +186,22 @@ class ExecutionWatch:
 
     def _of_event(self, row: EventRow) -> Event:
         kind = EventKind(row.kind)
+        if kind in NEW_RUNS:
+            # Tasks that had ended may begin again.
+            self._ended.clear()
+            self._shown.clear()
         said: dict[str, object] = {"event": kind.name, "actor": row.actor}
         if row.body:
             said["body"] = orjson.Fragment(row.body)
+        if kind in TASK_EVENTS:
+            return self._event(
+                watch_events.TASK,
+                row.at_us,
+                task=self._plan.tasks[row.task].id,
+                item=row.item,
+                status=views.task_word(TASK_EVENTS[kind]),
+                data=orjson.dumps(said),
+            )
         return self._event(
             watch_events.EXECUTION,
             row.at_us,

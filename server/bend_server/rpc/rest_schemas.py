@@ -76,6 +76,8 @@ _EXECUTION: dict[str, Schema] = {
     "waiting": {"type": "array", "items": TEXT},
     "parent_execution_id": TEXT,
     "pause_reason": TEXT,
+    "rerun_of": TEXT,
+    "concurrency_key": TEXT,
 }
 _TASK: dict[str, Schema] = {
     "status": {"type": "string", "enum": TASK_WORDS},
@@ -87,6 +89,26 @@ _TASK: dict[str, Schema] = {
         "description": "The answer was full (ListTaskRuns has it), or the blob is lost.",
     },
     "waiting": TEXT,
+    "iteration": COUNT,
+    "child_execution_id": TEXT,
+    "item_count": COUNT,
+    "phase": {"type": "string", "enum": ["on_failure", "compensate"]},
+}
+_APPROVAL: dict[str, Schema] = {
+    "approval_id": TEXT,
+    "execution_id": TEXT,
+    "workflow": TEXT,
+    "task": TEXT,
+    "item": COUNT,
+    "title": TEXT,
+    "assignees": {"type": "array", "items": TEXT},
+    "form": {"description": "JSON Schema of a decision's data; null: any."},
+    "status": {"type": "string", "enum": ["PENDING", "APPROVED", "REJECTED", "CLOSED"]},
+    "created_at": TIME,
+    "expires_at": TIME_OR_NULL,
+    "decided_by": TEXT,
+    "decided_at": TIME_OR_NULL,
+    "comment": TEXT,
 }
 
 COMPONENTS: dict[str, Schema] = {
@@ -163,6 +185,40 @@ COMPONENTS: dict[str, Schema] = {
         },
         ("task", "status"),
     ),
+    "rest.Approval": _object(_APPROVAL, ("approval_id", "execution_id", "task", "status")),
+    "rest.Rerun": {
+        **_object(
+            {
+                "parameters": {"type": "object", "description": "Absent: the old ones."},
+                "merge": {"type": "boolean", "description": "Key by key over the old ones."},
+                "revision": {**COUNT, "description": "0 or absent: that of the old execution."},
+                "request_id": {**TEXT, "maxLength": 128},
+            }
+        ),
+        "additionalProperties": False,
+    },
+    "rest.Signal": {
+        **_object(
+            {
+                "name": {**TEXT, "maxLength": 128},
+                "payload": {"description": "Any JSON value of at most 64 KiB."},
+                "request_id": {**TEXT, "maxLength": 128},
+            },
+            ("name",),
+        ),
+        "additionalProperties": False,
+    },
+    "rest.Decision": {
+        **_object(
+            {
+                "approved": {"type": "boolean"},
+                "comment": {**TEXT, "maxLength": 4096},
+                "data": {"description": "What the approval's form asks for."},
+            },
+            ("approved",),
+        ),
+        "additionalProperties": False,
+    },
     "rest.WatchEvent": _object(
         {
             "cursor": {**TEXT, "description": "Give it back as `cursor` or Last-Event-ID."},
@@ -214,6 +270,9 @@ REQUESTS: dict[str, Schema] = {
     "bend.v1.ValidateWorkflowRequest.document": _DOCUMENT,
     "bend.v1.RunWorkflowRequest.body": _json(_ref("rest.Run")),
     "bend.v1.StartExecutionRequest.body": _json(_ref("rest.Start")),
+    "bend.v1.RerunExecutionRequest.body": _json(_ref("rest.Rerun")),
+    "bend.v1.SignalExecutionRequest.body": _json(_ref("rest.Signal")),
+    "bend.v1.DecideApprovalRequest.body": _json(_ref("rest.Decision")),
 }
 RESPONSES: dict[str, Schema] = {
     "bend.v1.GetWorkflowResponse": _json(_ref("rest.Workflow")),
@@ -224,6 +283,14 @@ RESPONSES: dict[str, Schema] = {
     "bend.v1.ListExecutionsResponse": _json(_list_of("executions", _ref("rest.Execution"))),
     "bend.v1.ListActiveExecutionsResponse": _json(_list_of("executions", _ref("rest.Execution"))),
     "bend.v1.ListTaskRunsResponse": _json(_list_of("tasks", _ref("rest.TaskRun"))),
+    "bend.v1.RerunExecutionResponse": _json(
+        _object(
+            {"execution_id": TEXT, "created": {"type": "boolean"}, "rerun_of": TEXT},
+            ("execution_id", "created"),
+        )
+    ),
+    "bend.v1.ListApprovalsResponse": _json(_list_of("approvals", _ref("rest.Approval"))),
+    "bend.v1.DecideApprovalResponse": _json(_ref("rest.Approval")),
     "bend.v1.WatchExecutionResponse": {
         "text/event-stream": {"schema": TEXT},
         "application/x-ndjson": {"schema": _ref("rest.WatchEvent")},

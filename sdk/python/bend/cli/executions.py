@@ -1,4 +1,4 @@
-"""`bend executions`: list, get, watch, cancel, tasks."""
+"""`bend executions`: list, get, watch, cancel, tasks; what steers them is in `steering`."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +8,7 @@ from bend.cli import exits
 from bend.cli.console import age, compact, note, print_json, print_table, took
 from bend.cli.following import follow, report
 from bend.cli.mesh_options import RETRY_S_WATCH, Span, mesh_options, with_client
+from bend.cli.steering import COMMANDS
 
 if TYPE_CHECKING:
     from bend.client import Client
@@ -18,7 +19,11 @@ OUTPUT_CHARS = 60
 
 @click.group()
 def executions() -> None:
-    """Look at executions and stop them."""
+    """Look at executions and steer them."""
+
+
+for _command in COMMANDS:
+    executions.add_command(_command)
 
 
 @executions.command("list")
@@ -77,6 +82,13 @@ def get(mesh: dict[str, Any], execution_id: str, *, as_json: bool) -> None:
     run = f", run {found.run}" if found.run > 1 else ""
     paused = f" ({found.pause_reason})" if found.pause_reason else ""
     click.echo(f"  status    {found.status}{paused}{run}")
+    for label, text in (
+        ("child of", found.parent_execution_id),
+        ("rerun of", found.rerun_of),
+        ("key", found.concurrency_key),
+    ):
+        if text:
+            click.echo(f"  {label:<9} {text}")
     if found.started_at:
         click.echo(
             f"  started   {found.started_at:%Y-%m-%d %H:%M:%S} UTC, took {took(found.duration_ms)}"
@@ -120,13 +132,23 @@ def print_tasks(found: "list[TaskRun]") -> None:
                 one.status,
                 str(one.attempt or "-"),
                 span_of(one),
-                one.waiting
-                or (str(one.error) if one.error else compact(one.output_json, OUTPUT_CHARS)),
+                detail_of(one),
             )
             for one in found
         ),
         empty="no tasks",
     )
+
+
+def detail_of(one: "TaskRun") -> str:
+    """Return what is most useful to know of a task in one line."""
+    if one.waiting:
+        return one.waiting
+    if one.error:
+        return str(one.error)
+    child = f"{one.child_execution_id} " if one.child_execution_id else ""
+    items = f"{one.item_count} items " if one.item_count else ""
+    return f"{child}{items}{compact(one.output_json, OUTPUT_CHARS)}"
 
 
 def span_of(one: "TaskRun") -> str:

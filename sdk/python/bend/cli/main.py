@@ -22,6 +22,8 @@ ENTRY_GROUP = "bend.commands"
 INSTALL = "pip install 'bend[server]'"
 
 OWN = {
+    "approvals": ("bend.cli.approvals", "approvals"),
+    "bulk": ("bend.cli.bulk", "bulk"),
     "completion": ("bend.cli.main", "completion"),
     "components": ("bend.cli.components", "components"),
     "executions": ("bend.cli.executions", "executions"),

@@ -11,7 +11,7 @@ from bend.cli.mesh_options import mesh_options, with_client
 
 if TYPE_CHECKING:
     from bend.client import Client
-    from bend.models import WorkflowInfo
+    from bend.stored import WorkflowInfo
 
 
 @click.group()
