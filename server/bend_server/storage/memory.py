@@ -67,6 +67,7 @@ class MemoryDatabase:
         self.workflows: dict[tuple[str, str], WorkflowSummary] = {}
         self.revisions: dict[tuple[str, str, int], StoredRevision] = {}
         self.components: dict[tuple[str, str], dict[str, ComponentRow]] = {}
+        self.weights: dict[tuple[str, str], dict[str, int]] = {}
 
     def valid(self, lease: Lease) -> bool:
         """Tell whether a lease holds now."""
