@@ -205,6 +205,10 @@ class Service:
             self._beat.cancel()
         self.link.to_executor.put_nowait(None)
 
+    def drain(self) -> None:
+        """Ask for no new tasks."""
+        self.say(pb.ConnectRequest(drain=pb.Drain()))
+
     def crash(self) -> None:
         """Die: nothing is answered any more, the stream breaks."""
         self.link.broken = True

@@ -386,7 +386,7 @@ class ExecutorRoom:
                 if kind == "results":
                     dispatch.answers(session, message.results)
                 elif kind == "chunks":
-                    dispatch.chunks_in(session, message.chunks)
+                    dispatch.chunks.take(session, message.chunks)
                 elif kind == "heartbeat":
                     self._beat(session, message.heartbeat)
                 elif kind == "drain":
@@ -428,10 +428,7 @@ class ExecutorRoom:
         for held in reversed(session.take_back()):
             self._dispatch.requeue(held)
         for group in session.groups:
-            if group.taken():
-                self._dispatch.route(group)
-            else:
-                self._dispatch.give_back(group)
+            self._dispatch.route(group)
         self._announcer.changed()
 
     async def _cancelled(self, data: bytes) -> None:
