@@ -23,6 +23,7 @@ from uuid import uuid4
 from bend import __version__
 from bend.cli.exits import code_of
 from bend.components import Component, component_of
+from bend.contracts import contract_of
 from bend.errors import (
     BendError,
     ConfigurationError,
@@ -35,7 +36,6 @@ from bend.errors import (
 from bend.settings import load_settings
 from bend.stream import Stream
 from bend.tasks import TaskRoom
-from bend.v1 import component_pb2
 from bend.v1 import executor_service_pb2 as pb
 
 PROTOCOL_VERSION = 1
@@ -346,20 +346,6 @@ class Worker:
                     await self._woken()
         except TimeoutError:
             log.warning("the executor did not close the stream in time")
-
-
-def contract_of(component: Component) -> component_pb2.ComponentContract:
-    """Return a component's contract as the hello carries it."""
-    return component_pb2.ComponentContract(
-        name=component.name,
-        version=component.version,
-        description=component.description,
-        labels=component.labels,
-        input_schema=component.input_schema,
-        output_schema=component.output_schema,
-        long_running=component.long_running,
-        heartbeats=component.heartbeats,
-    )
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
