@@ -188,7 +188,8 @@ class ExecutorRoom:
             raise DependencyDown("no hello came in time") from None
         await self._register(link, hello)
         loop = asyncio.get_running_loop()
-        self._supersede(link, hello)
+        if not hello.rotates:
+            self._supersede(link, hello)
         session = Session(link, hello, loop.time(), self._clock.now_us())
         self._name_groups(session, hello)
         tasks: list[asyncio.Task[None]] = []
@@ -208,6 +209,8 @@ class ExecutorRoom:
             session.drain(drained=(session.namespace, session.instance_id) in self._drained)
             self._sessions[session] = None
             self._join(session)
+            if hello.rotates:
+                self._retire(session)
             await asyncio.wait((session.ended,))
             self._leave(session)
             # A write under way ends first: gRPC cannot say beside it how the stream ended.
@@ -250,6 +253,16 @@ class ExecutorRoom:
             ):
                 self._leave(old)
                 old.end(DependencyDown("the instance has opened another stream"))
+
+    def _retire(self, session: Session) -> None:
+        """Drain the older streams of an instance: this one has taken their place."""
+        for old in list(self._sessions):
+            if (
+                old is not session
+                and old.instance_id == session.instance_id
+                and old.link.peer == session.link.peer
+            ):
+                self._drain(old, old.drain(leaving=True))
 
     def _name_groups(self, session: Session, hello: pb.Hello) -> None:
         for index, contract in enumerate(hello.components):
