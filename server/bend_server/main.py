@@ -208,7 +208,12 @@ async def _registry(process: Process, stores: Any, queue: Any, stack: AsyncExitS
     from bend_server.registry import Registry
     from bend_server.rpc.registry_service import registry_service
 
-    registry = Registry(stores.registry, queue, process.clock)
+    registry = Registry(
+        stores.registry,
+        queue,
+        process.clock,
+        refuse_breaking=process.settings.breaking_contracts == "refuse",
+    )
     await registry.start()
     stack.push_async_callback(registry.stop)
     return registry_service(registry)
@@ -217,8 +222,8 @@ async def _registry(process: Process, stores: Any, queue: Any, stack: AsyncExitS
 async def run_executor(process: Process, stop: asyncio.Event) -> None:
     """Run an executor until `stop` is set."""
     from bend_server.executor.options import ExecutorOptions
+    from bend_server.executor.providers import secret_providers
     from bend_server.executor.room import ExecutorRoom
-    from bend_server.executor.secrets import EnvironmentSecrets
     from bend_server.rpc.connect import executor_service
     from bend_server.rpc.registrar import RegistryClient
 
@@ -239,7 +244,7 @@ async def run_executor(process: Process, stop: asyncio.Event) -> None:
             process.clock,
             process.chance,
             registrar,
-            EnvironmentSecrets(os.environ),
+            secret_providers(os.environ, process.settings.secrets_dir),
             ExecutorOptions(
                 name=process.name,
                 resume_key=_resume_key(process.settings.certs / "resume.key"),

@@ -37,6 +37,7 @@ VARIABLES = {
     "BEND_LOG_LEVEL": "debug, info, warning or error",
     "BEND_COMPONENTS_FILE": "settings of the built-in components, default components.yaml",
     "BEND_SECRETS_DIR": "folder of files, each named by a secret",
+    "BEND_BREAKING_CONTRACTS": "refuse or warn, when a release breaks its major's contract",
     "BEND_HTTP_ALLOW": "networks and hosts that the http and grpc components may call",
     "BEND_OTLP_ENDPOINT": "where traces and metrics go",
 }

@@ -22,6 +22,7 @@ from uuid import uuid4
 
 from bend import __version__, process
 from bend.components import Component, component_of
+from bend.contracts import contract_of
 from bend.errors import (
     BendError,
     ConfigurationError,
@@ -34,7 +35,6 @@ from bend.errors import (
 from bend.settings import load_settings
 from bend.stream import Stream
 from bend.tasks import TaskRoom
-from bend.v1 import component_pb2
 from bend.v1 import executor_service_pb2 as pb
 
 PROTOCOL_VERSION = 1
@@ -44,6 +44,12 @@ THREADS_MAX = 64
 BACKOFF_S_FIRST = 0.1
 BACKOFF_S_MAX = 10.0
 DRAIN_S = 30.0
+# A stream ends after this long, more or less a fifth, so that connections move to where they should
+# be: to gateways and executors that came later, with certificates that were renewed.
+STREAM_AGE_S = 3600.0
+STREAM_AGE_JITTER = 0.2
+# So long an old stream may carry what it holds; then long tasks are claimed over the new one.
+ROTATION_S = 60.0
 CLOSE_S = 5.0
 SETTLE_S = 0.1
 ON_STOP_S = 4.0
@@ -62,6 +68,8 @@ class Worker:
         on_stop: called once when no task runs any more, to close what components hold open; a
             coroutine function, or a plain one, which gets a thread. It has 4 seconds; what it
             raises is logged.
+        stream_age: seconds, more or less a fifth, after which the connection is replaced: the new
+            one is opened first, then the old one is drained.
         url, ca_file, cert_file, key_file, token, home: how to reach the mesh; default: BEND_
             variables, then the local mesh of `bend up`.
 
@@ -78,6 +86,7 @@ class Worker:
         threads: int | None = None,
         drain_timeout: float = DRAIN_S,
         on_stop: Callable[[], Awaitable[None] | None] | None = None,
+        stream_age: float = STREAM_AGE_S,
         url: str | None = None,
         ca_file: str | Path | None = None,
         cert_file: str | Path | None = None,
@@ -97,8 +106,11 @@ class Worker:
             raise ValueError(f"credit must be 1 to {CREDIT_MAX}, is {credit}")
         self.credit = credit
         self.threads = threads or min(credit, THREADS_MAX)
+        if stream_age <= 0:
+            raise ValueError(f"stream_age must be over 0, is {stream_age}")
         self.drain_timeout = drain_timeout
         self._on_stop = on_stop
+        self.stream_age = stream_age
         self.instance_id = f"{socket.gethostname()[:64]}-{os.getpid()}-{uuid4().hex[:12]}"
         self._place: dict[str, Any] = {
             "url": url,
@@ -112,6 +124,8 @@ class Worker:
         self._current: Stream | None = None
         self._open: set[Stream] = set()
         self._stop_wanted = False
+        # The current stream is old: another one is to take its place.
+        self._aged: Stream | None = None
         self._ever_welcomed = False
         self._attempts = 0
         self.left_behind = 0
@@ -155,7 +169,8 @@ class Worker:
             while not self._stop_wanted:
                 if self._fatal is not None:
                     raise self._fatal
-                if self._current is None and not self._connecting():
+                aged = self._current is not None and self._current is self._aged
+                if (self._current is None or aged) and not self._connecting():
                     await self._connect()
                 await self._woken()
             await self._drain()
@@ -216,6 +231,8 @@ class Worker:
             components=[contract_of(component) for component in self.components],
             credit=self.credit,
             held=self._rooms.claims(),
+            # Streams that are well go on with what they hold.
+            rotates=any(stream.welcomed and not stream.broken for stream in self._open),
         )
 
     # What streams tell
@@ -232,6 +249,7 @@ class Worker:
             welcome.executor,
             ", ".join(f"{c.name}@{c.version}" for c in self.components),
         )
+        self._grow_old(stream)
         if before is not None:
             self._retire(before)
         if unclaimed:
@@ -261,6 +279,29 @@ class Worker:
         if not stream.leaving:
             stream.drain()
         self._close_when_idle(stream)
+
+    # Rotation
+
+    def _grow_old(self, stream: Stream) -> None:
+        """Note when a stream is to be replaced."""
+        spread = random.uniform(1 - STREAM_AGE_JITTER, 1 + STREAM_AGE_JITTER)  # noqa: S311
+        asyncio.get_running_loop().call_later(self.stream_age * spread, self._replace, stream)
+
+    def _replace(self, stream: Stream) -> None:
+        if stream is self._current and not self._stop_wanted:
+            log.info("the connection to %s is old, opening another one", stream.executor)
+            self._aged = stream
+            self._wake.set()
+            asyncio.get_running_loop().call_later(ROTATION_S, self._cut_off, stream)
+
+    def _cut_off(self, stream: Stream) -> None:
+        """Break an old stream that only long tasks keep open: they are claimed over the new one."""
+        if stream not in self._open or self._stop_wanted:
+            return
+        if stream is self._current or not self._rooms.holds_only_claimable(stream):
+            asyncio.get_running_loop().call_later(ROTATION_S, self._cut_off, stream)
+        else:
+            stream.abort()
 
     def _close_when_idle(self, stream: Stream) -> None:
         if stream not in self._open:
@@ -346,20 +387,6 @@ class Worker:
                     await self._woken()
         except TimeoutError:
             log.warning("the executor did not close the stream in time")
-
-
-def contract_of(component: Component) -> component_pb2.ComponentContract:
-    """Return a component's contract as the hello carries it."""
-    return component_pb2.ComponentContract(
-        name=component.name,
-        version=component.version,
-        description=component.description,
-        labels=component.labels,
-        input_schema=component.input_schema,
-        output_schema=component.output_schema,
-        long_running=component.long_running,
-        heartbeats=component.heartbeats,
-    )
 
 
 async def in_thread(function: Callable[[], object]) -> None:

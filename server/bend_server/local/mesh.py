@@ -319,6 +319,7 @@ class Mesh:
             "BEND_MODEL_PATH": str(settings.model_path or ""),
             "BEND_LOG_LEVEL": settings.log_level,
             "BEND_HTTP_ALLOW": settings.http_allow,
+            "BEND_BREAKING_CONTRACTS": settings.breaking_contracts,
             "BEND_COMPONENTS_FILE": str(settings.components_file or ""),
             "BEND_SECRETS_DIR": str(settings.secrets_dir or ""),
             "BEND_OTLP_ENDPOINT": settings.otlp_endpoint,

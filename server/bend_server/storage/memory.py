@@ -75,6 +75,7 @@ class MemoryDatabase:
         self.workflows: dict[tuple[str, str], WorkflowSummary] = {}
         self.revisions: dict[tuple[str, str, int], StoredRevision] = {}
         self.components: dict[tuple[str, str], dict[str, ComponentRow]] = {}
+        self.weights: dict[tuple[str, str], dict[str, int]] = {}
         self.control = ControlTables()
 
     def valid(self, lease: Lease) -> bool:
