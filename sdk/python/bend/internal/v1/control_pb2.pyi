@@ -1,3 +1,4 @@
+from bend.v1 import pool_pb2 as _pool_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -279,3 +280,15 @@ class FinishedNotice(_message.Message):
     EXECUTIONS_FIELD_NUMBER: _ClassVar[int]
     executions: _containers.RepeatedScalarFieldContainer[int]
     def __init__(self, executions: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class PoolReport(_message.Message):
+    __slots__ = ("namespace", "executor", "status", "stats")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    EXECUTOR_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    STATS_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    executor: str
+    status: _pool_pb2.PoolStatus
+    stats: _pool_pb2.PoolStats
+    def __init__(self, namespace: _Optional[str] = ..., executor: _Optional[str] = ..., status: _Optional[_Union[_pool_pb2.PoolStatus, _Mapping]] = ..., stats: _Optional[_Union[_pool_pb2.PoolStats, _Mapping]] = ...) -> None: ...
