@@ -231,6 +231,7 @@ class Worker:
             components=[contract_of(component) for component in self.components],
             credit=self.credit,
             held=self._rooms.claims(),
+            pool_instance=os.environ.get("BEND_POOL_INSTANCE", ""),
         )
 
     # What streams tell

@@ -11,6 +11,7 @@ from bend_server.core.model import ExecutionStatus
 from bend_server.engine.adoption import Adoption
 from bend_server.engine.commands import Commands
 from bend_server.engine.commits import Commits
+from bend_server.engine.demand import Demands
 from bend_server.engine.dispatch import Dispatch
 from bend_server.engine.due import Due
 from bend_server.engine.inputs import Inputs
@@ -186,6 +187,9 @@ class Engine:
         self._due = Due(
             clock, live, steps, self._dispatch, self._recovery, self._settlement, self._jobs
         )
+        self._demands = Demands(
+            self._queue, self._dispatch.lanes, self._routes, self._windows, options, counters
+        )
         self.sweeper = Sweeper(store, clock, live, adoption, steps, options, counters)
         self.retention = Retention(store, self._blobs, clock, live, options, counters)
 
@@ -301,6 +305,7 @@ class Engine:
                 self._recovery.run(),
                 self._upkeep.run(),
                 self._parking.run(),
+                self._demands.run(),
                 self.sweeper.run(),
                 self.retention.run(),
             ):

@@ -60,6 +60,7 @@ SUBJECTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "chunks.>",
             "registry.announce",
             "executor.adopted",
+            "executor.pools",
             "engine.open.*",
             "engine.started.*",
             "$JS.API.STREAM.INFO.*",
@@ -67,7 +68,14 @@ SUBJECTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "$JS.API.CONSUMER.MSG.NEXT.TASKS.>",
             "$JS.ACK.TASKS.>",
         ),
-        ("executor.cancel", "executor.adopted", "executor.announce"),
+        (
+            "executor.cancel",
+            "executor.adopted",
+            "executor.announce",
+            "executor.pools",
+            "engine.demand",
+            "registry.announce",
+        ),
     ),
     "registry": (("executor.announce", "$JS.API.STREAM.INFO.*"), ("registry.announce",)),
 }
