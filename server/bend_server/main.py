@@ -228,12 +228,11 @@ async def _registry(
 async def run_executor(process: Process, stop: asyncio.Event) -> None:
     """Run an executor until `stop` is set."""
     from bend_server.executor.options import ExecutorOptions
+    from bend_server.executor.pools.desk import Desk
     from bend_server.executor.room import ExecutorRoom
     from bend_server.executor.secrets import EnvironmentSecrets
     from bend_server.rpc.connect import executor_service
     from bend_server.rpc.registrar import RegistryClient
-
-    from bend_server.executor.pools.desk import Desk
 
     async with AsyncExitStack() as stack:
         queue, blobs = await _together(stop, process.queue(stack), process.blobs())

@@ -52,6 +52,11 @@ def check(message: pb.ConnectRequest | None) -> pb.Hello:
         raise _violation("held", f"at most {CREDIT_MAX} tasks can be held")
     if hello.pool_instance and not POOLED.fullmatch(hello.pool_instance):
         raise _violation("pool_instance", "it is <pool>/<instance>, small letters, digits, dashes")
+    _check_contracts(hello)
+    return hello
+
+
+def _check_contracts(hello: pb.Hello) -> None:
     seen: dict[tuple[str, str], None] = {}
     for index, contract in enumerate(hello.components):
         place = f"components[{index}]"
@@ -69,7 +74,6 @@ def check(message: pb.ConnectRequest | None) -> pb.Hello:
         if (contract.name, contract.version) in seen:
             raise _violation(place, f"{contract.name} {contract.version} is there twice")
         seen[(contract.name, contract.version)] = None
-    return hello
 
 
 def _violation(field: str, message: str) -> InvalidInput:

@@ -65,10 +65,10 @@ class ExecutorServicer(PoolRpcs, executor_service_pb2_grpc.ExecutorServiceServic
 
     Args:
         room: the executor.
-        desk: the use cases of pools.
+        desk: the use cases of pools; None: it keeps none.
     """
 
-    def __init__(self, room: Room, desk: PoolDesk) -> None:
+    def __init__(self, room: Room, desk: PoolDesk | None) -> None:
         super().__init__(desk)
         self._room = room
 
@@ -84,7 +84,7 @@ class ExecutorServicer(PoolRpcs, executor_service_pb2_grpc.ExecutorServiceServic
         )
 
 
-def executor_service(room: Room, desk: PoolDesk) -> Service:
+def executor_service(room: Room, desk: PoolDesk | None = None) -> Service:
     """Describe the service, for rpc.server.serve."""
     return service(
         executor_service_pb2.DESCRIPTOR.services_by_name["ExecutorService"],

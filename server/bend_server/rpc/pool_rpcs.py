@@ -4,6 +4,7 @@ from typing import Any, Protocol
 
 from bend.v1 import executor_service_pb2 as pb
 from bend.v1 import pool_pb2
+from bend_server.core.errors import WrongState
 from bend_server.rpc import paging
 from bend_server.rpc.identity import peer
 
@@ -38,11 +39,17 @@ class PoolRpcs:
     """Serves the pools of the caller's namespace.
 
     Args:
-        desk: the use cases.
+        desk: the use cases; None: this executor keeps no pools, and says so.
     """
 
-    def __init__(self, desk: PoolDesk) -> None:
-        self._desk = desk
+    def __init__(self, desk: PoolDesk | None) -> None:
+        self._pools = desk
+
+    @property
+    def _desk(self) -> PoolDesk:
+        if self._pools is None:
+            raise WrongState("this executor keeps no pools")
+        return self._pools
 
     async def ListPools(self, request: pb.ListPoolsRequest, context: Any) -> Any:
         """List pools by name."""

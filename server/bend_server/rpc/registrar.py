@@ -53,7 +53,7 @@ class RegistryClient:
         self, request: pool_service_pb2.SyncPoolsRequest
     ) -> pool_service_pb2.SyncPoolsResponse:
         """See ports.pools.PoolRegistry."""
-        stub = pool_service_pb2_grpc.PoolServiceStub(await self._open())
+        stub = pool_service_pb2_grpc.PoolServiceStub(await self._open())  # type: ignore[no-untyped-call]
         try:
             answer: pool_service_pb2.SyncPoolsResponse = await stub.SyncPools(
                 request, timeout=CALL_S
@@ -66,7 +66,7 @@ class RegistryClient:
         self, request: pool_service_pb2.ChangePoolRequest
     ) -> pool_service_pb2.ChangePoolResponse:
         """See ports.pools.PoolRegistry."""
-        stub = pool_service_pb2_grpc.PoolServiceStub(await self._open())
+        stub = pool_service_pb2_grpc.PoolServiceStub(await self._open())  # type: ignore[no-untyped-call]
         try:
             answer: pool_service_pb2.ChangePoolResponse = await stub.ChangePool(
                 request, timeout=CALL_S, wait_for_ready=True

@@ -28,7 +28,7 @@ class SqlPoolStore:
         one = (pool.c.namespace == namespace, pool.c.name == name)
 
         def write(connection: Connection) -> tuple[bytes | None, bool]:
-            # A row that is not there cannot be locked; this one always is, and such changes are rare.
+            # A row that is not there cannot be locked; this one always is, and changes are rare.
             connection.execute(
                 select(counter.c.value).where(counter.c.name == "epoch").with_for_update()
             )

@@ -60,13 +60,13 @@ def read_pools(path: Path, namespace: str) -> PoolsFile:
         return PoolsFile()
     try:
         return _parsed(document, namespace)
-    except (InvalidInput, json_format.ParseError, ValueError) as error:
+    except (InvalidInput, json_format.ParseError, TypeError, ValueError) as error:
         raise ConfigurationError(f"{path}: {error}", reason="INVALID_SETTING") from error
 
 
 def _parsed(document: Any, namespace: str) -> PoolsFile:
     if not isinstance(document, dict):
-        raise ValueError("a map is wanted")
+        raise TypeError("a map is wanted")
     unknown = sorted(set(map(str, document)) - KEYS)
     if unknown:
         raise ValueError(f"unknown key {unknown[0]!r}; known are {', '.join(sorted(KEYS))}")
@@ -76,7 +76,7 @@ def _parsed(document: Any, namespace: str) -> PoolsFile:
     pools: dict[tuple[str, str], PoolSpec] = {}
     for number, one in enumerate(_list(document.get("pools")), 1):
         if not isinstance(one, dict):
-            raise ValueError(f"pool {number} is no map")
+            raise TypeError(f"pool {number} is no map")
         spec = pool_spec(namespace, json_format.ParseDict(one, pool_pb2.Pool()))
         if spec.key in pools:
             raise ValueError(f"pool {spec.name!r} is there twice")
@@ -96,7 +96,7 @@ def _list(value: Any) -> list[Any]:
     if value is None:
         return []
     if not isinstance(value, list):
-        raise ValueError("pools is a list")
+        raise TypeError("pools is a list")
     return value
 
 

@@ -192,8 +192,8 @@ class _Sample:
         self.at = time.monotonic()
         self.cpu = 0.0
         self.memory_bytes = 0
-        self._used_ns = 0
-        self._read_us = 0
+        self.used_ns = 0
+        self.read_us = 0
 
     @classmethod
     def of(cls, stats: Mapping[str, Any], before: "_Sample | None") -> "_Sample":
@@ -203,15 +203,15 @@ class _Sample:
         cache = (memory.get("stats") or {}).get("inactive_file", 0)
         sample.memory_bytes = max(0, int(memory.get("usage", 0)) - int(cache))
         usage = (stats.get("cpu_stats") or {}).get("cpu_usage") or {}
-        sample._used_ns = int(usage.get("total_usage", 0))
+        sample.used_ns = int(usage.get("total_usage", 0))
         read = str(stats.get("read") or "")
         if read:
             # Nanoseconds are more than Python reads.
             text = read.partition(".")[0].rstrip("Z")
             fraction = read.partition(".")[2].rstrip("Z")[:6].ljust(6, "0")
             moment = datetime.fromisoformat(f"{text}.{fraction}+00:00")
-            sample._read_us = int(moment.timestamp() * 1_000_000)
-        if before is not None and sample._read_us > before._read_us > 0:
-            used_us = (sample._used_ns - before._used_ns) / 1000
-            sample.cpu = max(0.0, used_us / (sample._read_us - before._read_us))
+            sample.read_us = int(moment.timestamp() * 1_000_000)
+        if before is not None and sample.read_us > before.read_us > 0:
+            used_us = (sample.used_ns - before.used_ns) / 1000
+            sample.cpu = max(0.0, used_us / (sample.read_us - before.read_us))
         return sample

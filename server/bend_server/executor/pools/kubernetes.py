@@ -59,7 +59,7 @@ class KubernetesDriver:
         from kubernetes_asyncio import config
 
         if os.environ.get("KUBERNETES_SERVICE_HOST") and not self._settings.get("kubeconfig"):
-            config.load_incluster_config()
+            config.load_incluster_config()  # type: ignore[no-untyped-call]
             return self._kube.ApiClient()
         return await config.new_client_from_config(
             config_file=self._settings.get("kubeconfig"),

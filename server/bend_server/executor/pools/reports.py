@@ -1,6 +1,7 @@
 """What an executor tells about its pools: messages from keepers."""
 
 from collections import deque
+from typing import Any
 
 from bend.internal.v1 import control_pb2
 from bend.v1 import pool_pb2
@@ -9,6 +10,8 @@ from bend_server.executor.pools.spec import PoolSpec
 
 SAMPLES_MAX = 120
 REASON_CHARS_MAX = 2000
+STATES: dict[str, Any] = dict(pool_pb2.PoolStatus.State.items())
+INSTANCE_STATES: dict[str, Any] = dict(pool_pb2.PoolInstance.State.items())
 
 
 class Samples:
@@ -51,10 +54,10 @@ def report(
     status.update_time.FromMicroseconds(now_us)
     message = control_pb2.PoolReport(namespace=spec.namespace, executor=executor)
     if keeper is None:
-        status.state = pool_pb2.PoolStatus.State.Value(BROKEN)
+        status.state = STATES[BROKEN]
         status.reason = fault[:REASON_CHARS_MAX]
     else:
-        status.state = pool_pb2.PoolStatus.State.Value(keeper.state)
+        status.state = STATES[keeper.state]
         status.reason = keeper.reason[:REASON_CHARS_MAX]
         status.wanted = keeper.wanted
         status.waiting_tasks = waiting(keeper)
@@ -80,7 +83,7 @@ def _instance(kept: Kept) -> pool_pb2.PoolInstance:
     unit = kept.unit
     message = pool_pb2.PoolInstance(
         name=unit.name,
-        state=pool_pb2.PoolInstance.State.Value(kept.state),
+        state=INSTANCE_STATES[kept.state],
         place=unit.place,
         cpu=round(unit.cpu, 3),
         memory_bytes=unit.memory_bytes,

@@ -179,4 +179,4 @@ def _seconds(message: Any, field: str, usual: float) -> float:
     if not message.HasField(field):
         return usual
     duration = getattr(message, field)
-    return max(0.0, duration.seconds + duration.nanos / 1e9)
+    return max(0.0, float(duration.seconds + duration.nanos / 1e9))
