@@ -6,20 +6,19 @@ started is ended when the next executor looks for the marks in `run/pools.json`.
 
 import asyncio
 import contextlib
-import ctypes
 import json
 import os
-import resource
+import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import psutil
 
-from bend.v1 import pool_pb2
+from bend_server.executor.pools import confinement
 from bend_server.executor.pools.driver import DriverFault, Unit
 from bend_server.executor.pools.spec import PoolSpec
 
@@ -27,7 +26,6 @@ MARK = "BEND_POOL_INSTANCE"
 # Of our own environment, only what programs need to find files and to speak a language.
 KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "VIRTUAL_ENV")
 LOG_BYTES_MAX = 16 * 1024 * 1024
-PR_SET_PDEATHSIG = 1
 MIB = 1024 * 1024
 
 Access = Callable[[str], Mapping[str, str]]
@@ -37,7 +35,7 @@ Access = Callable[[str], Mapping[str, str]]
 class _Program:
     """One running program, and what was sampled of it."""
 
-    def __init__(self, process: asyncio.subprocess.Process, unit: Unit) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], unit: Unit) -> None:
         self.process = process
         self.unit = unit
         self.sampled: dict[int, psutil.Process] = {}
@@ -76,7 +74,7 @@ class ProcessDriver:
         for program in list(self._programs.values()):
             if _pool_of(program.unit.name) != spec.name:
                 continue
-            code = program.process.returncode
+            code = program.process.poll()
             if code is not None:
                 program.unit = program.unit._replace(
                     alive=False, ended=_end_text(code), cpu=0.0, memory_bytes=0
@@ -95,21 +93,24 @@ class ProcessDriver:
             log = self._open_log(spec.name, number)
         except (OSError, ValueError) as error:
             raise DriverFault(f"pool {spec.name}: {error}") from error
+        environment = {
+            **{key: os.environ[key] for key in KEPT if key in os.environ},
+            **variables,
+            **part.environment,
+            MARK: f"{spec.name}/{name}",
+        }
         try:
-            process = await asyncio.create_subprocess_exec(
-                *part.command,
-                stdin=asyncio.subprocess.DEVNULL,
+            _must_exist(part.command[0], part.folder, environment.get("PATH"))
+            # In this thread: the kernel ends a child with the thread that made it. Without a
+            # function between fork and exec Python does not fork, so this takes no time.
+            process = subprocess.Popen(  # noqa: ASYNC220 - see above
+                [sys.executable, "-I", "-S", confinement.__file__, _bounds(spec), *part.command],
+                stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 cwd=part.folder or None,
-                env={
-                    **{key: os.environ[key] for key in KEPT if key in os.environ},
-                    **variables,
-                    **part.environment,
-                    MARK: f"{spec.name}/{name}",
-                },
+                env=environment,
                 start_new_session=True,
-                preexec_fn=_confine(part.nice, spec.message.resources),
             )
         except (OSError, ValueError) as error:
             text = f"pool {spec.name}: {part.command[0]} cannot be started: {error}"
@@ -130,7 +131,7 @@ class ProcessDriver:
     async def ask(self, spec: PoolSpec, name: str) -> None:
         """See `driver.Driver`: only the program itself is told, it knows its children."""
         program = self._programs.get(name)
-        if program is not None and program.process.returncode is None:
+        if program is not None and program.process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 program.process.send_signal(signal.SIGTERM)
             program.unit = program.unit._replace(asked=True)
@@ -153,7 +154,7 @@ class ProcessDriver:
         for name in list(self._programs):
             program = self._programs.pop(name)
             _end_group(program.process.pid)
-            await program.process.wait()
+            await asyncio.to_thread(program.process.wait)
         self._marks.unlink(missing_ok=True)
 
     def _open_log(self, pool: str, number: int) -> int:
@@ -176,6 +177,13 @@ class ProcessDriver:
 
 def _pool_of(name: str) -> str:
     return name.rsplit("-", 2)[0]
+
+
+def _must_exist(program: str, folder: str, path: str | None) -> None:
+    """Raise FileNotFoundError for a program that cannot be found: no exit code says it so well."""
+    place = Path(folder, program) if folder and os.sep in program else program
+    if shutil.which(place, path=path) is None:
+        raise FileNotFoundError("there is no such program")
 
 
 def _end_text(code: int) -> str:
@@ -214,31 +222,16 @@ def _sample(program: _Program) -> tuple[float, int]:
     return cpu, memory
 
 
-def _confine(nice: int, resources: pool_pb2.PoolResources) -> Callable[[], None]:
-    """Return what a child does before it becomes its program."""
-    parent = os.getpid()
-    # Loaded here, in the parent: after the fork only system calls are safe.
-    libc: Any = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
-    bounds = []
-    if resources.memory_mib:
-        # Not the address space: threads and models reserve far more of it than they use.
-        bounds.append((resource.RLIMIT_DATA, resources.memory_mib * MIB))
-    if resources.open_files:
-        bounds.append((resource.RLIMIT_NOFILE, resources.open_files))
-
-    def before_exec() -> None:
-        if libc is not None:
-            libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-            if os.getppid() != parent:
-                os._exit(1)
-        for kind, bound in bounds:
-            hard = resource.getrlimit(kind)[1]
-            least = bound if hard == resource.RLIM_INFINITY else min(bound, hard)
-            resource.setrlimit(kind, (least, least))
-        if nice:
-            os.nice(nice)
-
-    return before_exec
+def _bounds(spec: PoolSpec) -> str:
+    resources = spec.message.resources
+    return json.dumps(
+        {
+            "parent": os.getpid(),
+            "nice": spec.driven.nice,
+            "memory_bytes": resources.memory_mib * MIB,
+            "open_files": resources.open_files,
+        }
+    )
 
 
 def _end_marked(names: set[str]) -> list[str]:
