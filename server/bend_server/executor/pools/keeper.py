@@ -256,8 +256,8 @@ class Keeper:
         taken = {kept.unit.number for kept in self.kept.values()}
         number = next(n for n in range(1, len(taken) + 2) if n not in taken)
         name = f"{self.spec.name}-{number}-{self._chance.u64() & 0xFFFFFFFF:08x}"
-        self.counts.starts += 1
         await self.driver.start(self.spec, name, number)
+        self.counts.starts += 1
         unit = Unit(
             name,
             number,
