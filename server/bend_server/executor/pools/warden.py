@@ -169,7 +169,7 @@ class Warden:
             await self.sync()
         if loop.time() < self._leased_until:
             await self._keep_all(loop.time())
-        elif self._holder and self._keepers:
+        elif self._holder not in {"", self._name} and self._keepers:
             await self._hand_over()
         if loop.time() >= self._next_report and self._keepers:
             self._next_report = loop.time() + REPORT_S
