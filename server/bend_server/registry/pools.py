@@ -86,8 +86,9 @@ class Pools:
         kind = request.WhichOneof("change")
         key = (request.namespace, request.name)
         if kind == "put":
-            known = [row for row in await self._store.pools() if (row.namespace, row.name) != key]
-            if len(known) > limits.POOLS_MAX:
+            rows = await self._store.pools()
+            others = {(row.namespace, row.name) for row in rows} - {key, LEASE}
+            if len(others) >= limits.POOLS_MAX:
                 raise LimitExceeded(f"{limits.POOLS_MAX} pools are stored", limit=limits.POOLS_MAX)
 
         def change(stored: bytes | None) -> bytes | None:

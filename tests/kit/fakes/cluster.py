@@ -1,4 +1,4 @@
-"""A stand-in for the API server of a Kubernetes cluster: pods of any namespace, and their metrics."""
+"""A stand-in for the API server of a Kubernetes cluster: pods, and their metrics."""
 
 import http.server
 import json
