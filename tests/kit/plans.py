@@ -1,19 +1,24 @@
 """Small compiled plans, written by hand, for tests of the core and of the loops around it."""
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bend_server.core import limits
-from bend_server.core.model import Outcome, RunIf, StartRow, TaskStatus
+from bend_server.core.model import Outcome, Phase, RunIf, StartRow, TaskKind, TaskStatus
 from bend_server.core.plan import (
+    CachePlan,
+    ConcurrencyPlan,
     Condition,
     InputTemplate,
+    ItemsTemplate,
     OutputTemplate,
     Plan,
     Rendered,
+    RepeatPlan,
     RetryPolicy,
     Scope,
+    SlotPlan,
     TaskPlan,
 )
 
@@ -39,22 +44,36 @@ class Task:
     component: str = "test.echo"
     render: InputTemplate = render_nothing
     timeout_us: int = limits.TASK_TIMEOUT_US
+    kind: TaskKind = TaskKind.COMPONENT
+    phase: Phase = Phase.MAIN
+    for_each: ItemsTemplate | None = None
+    parallel_max: int = limits.PARALLEL_DEFAULT
+    repeat: RepeatPlan | None = None
+    undoes: str | None = None
+    cache: CachePlan | None = None
+    slots: tuple[SlotPlan, ...] = ()
+    schedule_timeout_us: int = limits.SCHEDULE_TIMEOUT_US
+
+    @property
+    def plain(self) -> bool:
+        """Whether the task uses nothing of control flow."""
+        return (
+            self.kind == TaskKind.COMPONENT
+            and self.phase == Phase.MAIN
+            and self.for_each is None
+            and self.repeat is None
+            and self.cache is None
+            and not self.slots
+        )
 
 
-def make_plan(
-    tasks: Sequence[Task],
-    *,
-    output: OutputTemplate | None = None,
-    timeout_us: int = limits.EXECUTION_TIMEOUT_US,
-    workflow: str = "w",
-) -> Plan:
-    """Compile tasks into a plan, as `bend_server.language` would."""
-    index = {task.id: position for position, task in enumerate(tasks)}
+def _compiled(tasks: Sequence[Task], index: Mapping[str, int]) -> tuple[TaskPlan, ...]:
     successors: list[list[int]] = [[] for _ in tasks]
     for position, task in enumerate(tasks):
         for name in task.after:
             successors[index[name]].append(position)
-    compiled = tuple(
+    undone_by = {task.undoes: index[task.id] for task in tasks if task.undoes is not None}
+    return tuple(
         TaskPlan(
             index=position,
             id=task.id,
@@ -67,9 +86,40 @@ def make_plan(
             allow_failure=task.allow_failure,
             retry=task.retry,
             timeout_us=task.timeout_us,
+            schedule_timeout_us=task.schedule_timeout_us,
+            cache=task.cache,
+            slots=task.slots,
+            kind=task.kind,
+            phase=task.phase,
+            for_each=task.for_each,
+            parallel_max=task.parallel_max,
+            repeat=task.repeat,
+            compensated_by=undone_by.get(task.id),
+            compensates=None if task.undoes is None else index[task.undoes],
         )
         for position, task in enumerate(tasks)
     )
+
+
+def make_plan(
+    tasks: Sequence[Task],
+    *,
+    output: OutputTemplate | None = None,
+    timeout_us: int = limits.EXECUTION_TIMEOUT_US,
+    workflow: str = "w",
+    pause_on_failure: bool = False,
+    concurrency: ConcurrencyPlan | None = None,
+    input_schema: Mapping[str, object] | None = None,
+    priority: int = 5,
+) -> Plan:
+    """Compile tasks into a plan, as `bend_server.language` would.
+
+    MAIN tasks come first, then ON_FAILURE, then COMPENSATION ones, which say what they undo.
+    """
+    index = {task.id: position for position, task in enumerate(tasks)}
+    compiled = _compiled(tasks, index)
+    main = tuple(task for task in compiled if task.phase == Phase.MAIN)
+    on_failure = tuple(task for task in compiled if task.phase == Phase.ON_FAILURE)
     return Plan(
         namespace="default",
         workflow=workflow,
@@ -77,10 +127,17 @@ def make_plan(
         tasks=compiled,
         index=index,
         dependency_counts=array("I", [len(task.dependencies) for task in compiled]),
-        roots=tuple(task.index for task in compiled if not task.dependencies),
-        leaves=tuple(task.index for task in compiled if not task.successors),
+        roots=tuple(task.index for task in main if not task.dependencies),
+        leaves=tuple(task.index for task in main if not task.successors),
         timeout_us=timeout_us,
         output=output,
+        main_count=len(main),
+        concurrency=concurrency,
+        input_schema=input_schema,
+        priority=priority,
+        pause_on_failure=pause_on_failure,
+        failure_roots=tuple(task.index for task in on_failure if not task.dependencies),
+        plain=not pause_on_failure and all(task.plain for task in tasks),
     )
 
 

@@ -9,8 +9,16 @@ from hypothesis import strategies as st
 from bend_server.core.errors import Finding, InvalidDocument, InvalidInput
 from bend_server.core.plan import ExpressionError
 from bend_server.language import Definition, compile_document
-from bend_server.language.compiler import KEYS
-from bend_server.language.tasks import KEYS as TASK_KEYS
+from bend_server.language.keys import (
+    CACHE,
+    COMPENSATE,
+    ENGINE_INPUTS,
+    RATE_LIMIT,
+    REPEAT,
+    TASK,
+    WORKFLOW,
+    WORKFLOW_CONCURRENCY,
+)
 from tests.language.scopes import FakeScope
 
 SCALARS = st.one_of(
@@ -20,19 +28,22 @@ SCALARS = st.one_of(
     st.floats(),
     st.text(max_size=12),
     st.sampled_from(["5s", "{{a.x}}", "{{", "a", "b", "http@2", "{{secrets.K}}", "a.x > 1"]),
+    st.sampled_from(["wait", "signal", "approval", "workflow", "{{item.x}}", "iteration < 2"]),
+    st.sampled_from(["pause", "namespace", "queue", "2026-01-31T09:00:00Z", "output.x == 1"]),
 )
+INNER = sorted({*CACHE, *COMPENSATE, *RATE_LIMIT, *REPEAT, *WORKFLOW_CONCURRENCY})
 VALUES = st.recursive(
     SCALARS,
     lambda inner: st.one_of(
-        st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=8), inner, max_size=3)
+        st.lists(inner, max_size=3),
+        st.dictionaries(st.one_of(st.sampled_from(INNER), st.text(max_size=8)), inner, max_size=4),
     ),
     max_leaves=8,
 )
-TASKS = st.dictionaries(
-    st.one_of(st.sampled_from(sorted(TASK_KEYS)), st.text(max_size=6)), VALUES, max_size=6
-)
+OWN = sorted({*TASK, *(key for keys in ENGINE_INPUTS.values() for key in keys)})
+TASKS = st.dictionaries(st.one_of(st.sampled_from(OWN), st.text(max_size=6)), VALUES, max_size=6)
 DOCUMENTS = st.dictionaries(
-    st.one_of(st.sampled_from(sorted(KEYS)), st.text(max_size=6)), VALUES, max_size=6
+    st.one_of(st.sampled_from(sorted(WORKFLOW)), st.text(max_size=6)), VALUES, max_size=6
 )
 WORDS = """a b input tasks secrets item . [ ] ( ) { } , : ? + - * / % ! == != < >= && || in 1
     2.5 'x' "y" has map filter all exists size matches string x {{ }} true null // r"""
@@ -45,8 +56,9 @@ def findings(data: bytes, content_type: str) -> list[Finding]:
         definition = compile_document(data, content_type)
     except InvalidDocument as error:
         return error.findings
-    definition.plan("n", 1, {})
-    assert definition.components
+    plan = definition.plan("n", 1, {})
+    components = {task.component for task in plan.tasks} - {""}
+    assert {use.name for use in definition.components} == components
     again = compile_document(definition.canonical, "application/json")
     assert again.canonical == definition.canonical
     return []

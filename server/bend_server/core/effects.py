@@ -65,8 +65,8 @@ class Cancel(NamedTuple):
 class BlobWait(NamedTuple):
     """A decision that needs the data of a blob: load `key`, then call `machine.blob_loaded`.
 
-    `task` is the task whose condition waits, or FINISH for the execution's output; `source` is
-    the task whose output has the key.
+    `task` is the task that cannot be judged (or whose loop cannot), with `asker` as its item, or
+    FINISH for the execution's output; `source` and `item` are the unit whose output has the key.
     """
 
     state: ExecutionState
@@ -74,6 +74,7 @@ class BlobWait(NamedTuple):
     source: int
     key: str
     item: int = ITEM_NONE
+    asker: int = ITEM_NONE
 
 
 class ChildWish(NamedTuple):

@@ -1,12 +1,27 @@
 """What one group commit carries: rows, and what happens once they are durable."""
 
 import asyncio
+from typing import Protocol
 
 from bend_server.core.effects import Effects
-from bend_server.core.model import StartRow
+from bend_server.core.errors import InvariantBroken
+from bend_server.core.model import Reopen, StartRow, StatusChange
 from bend_server.core.plan import Plan
+from bend_server.ports.control import RequestRow
 from bend_server.ports.engine import StartOutcome
 from bend_server.ports.store import Batch, Park
+
+
+class StartSink(Protocol):
+    """Who hears what came of a start."""
+
+    def put(self, place: int, outcome: StartOutcome) -> None:
+        """Take the outcome of one start."""
+        ...
+
+    def fail(self, error: Exception) -> None:
+        """Hear that the outcome is unknown."""
+        ...
 
 
 class StartCall:
@@ -34,18 +49,19 @@ class StartCall:
 
 
 class Starting:
-    """One start on its way into SQL."""
+    """One start on its way into SQL. `doomed`: it ends CANCELLED at once, for this reason."""
 
-    __slots__ = ("call", "current", "place", "plan", "row")
+    __slots__ = ("call", "current", "doomed", "place", "plan", "row")
 
     def __init__(
-        self, row: StartRow, plan: Plan, *, current: bool, call: StartCall, place: int
+        self, row: StartRow, plan: Plan, *, current: bool, call: StartSink, place: int
     ) -> None:
         self.row = row
         self.plan = plan
         self.current = current
         self.call = call
         self.place = place
+        self.doomed = ""
 
 
 class Gathering:
@@ -55,32 +71,26 @@ class Gathering:
         effects: rows of the machine, and what follows from them.
         starts: accepted starts.
         parks: executions to park, or to take back.
+        requests: commands that must not be carried out twice.
         acks: tokens of deliveries whose content is in the rows, or needs none.
         done: futures to resolve after the commit.
         forced: commit even without rows, because somebody waits for a fenced statement.
     """
 
-    __slots__ = ("acks", "done", "effects", "forced", "parks", "starts")
+    __slots__ = ("acks", "done", "effects", "forced", "parks", "requests", "starts")
 
     def __init__(self) -> None:
         self.effects = Effects()
         self.starts: list[Starting] = []
         self.parks: list[Park] = []
+        self.requests: list[RequestRow] = []
         self.acks: list[str] = []
         self.done: list[asyncio.Future[None]] = []
         self.forced = False
 
     def rows(self) -> int:
         """Return how many rows the commit would have."""
-        effects = self.effects
-        return (
-            len(effects.results)
-            + len(effects.finishes)
-            + len(self.starts)
-            + len(effects.events)
-            + len(effects.changes)
-            + len(self.parks)
-        )
+        return self.effects.rows() + len(self.starts) + len(self.parks) + len(self.requests)
 
     def wanted(self) -> bool:
         """Return whether there is anything to commit or to do after a commit."""
@@ -94,6 +104,7 @@ class Gathering:
             or effects.timers
             or effects.cancels
             or effects.blobs
+            or effects.children
         )
 
     def batch(self) -> Batch:
@@ -107,6 +118,11 @@ class Gathering:
             finishes=effects.finishes,
             parks=self.parks,
             changes=effects.changes,
+            reopens=effects.reopens,
+            approvals=effects.approvals,
+            approval_ends=effects.approval_ends,
+            caches=effects.caches,
+            requests=self.requests,
         )
 
     def fail(self, error: Exception) -> None:
@@ -119,20 +135,47 @@ class Gathering:
 
     def absorb(self, other: "Gathering") -> None:
         """Append a later gathering."""
+        for reopen in other.effects.reopens:
+            self.supersede(reopen.execution)
         for name in Effects.__slots__:
             getattr(self.effects, name).extend(getattr(other.effects, name))
         self.starts += other.starts
         self.parks += other.parks
+        self.requests += other.requests
         self.acks += other.acks
         self.done += other.done
 
+    def supersede(self, execution: int) -> tuple[list[Reopen], list[StatusChange]]:
+        """Take out and return what a run that opens makes void.
+
+        The store writes new runs before everything else.
+        """
+        effects = self.effects
+        reopens = [row for row in effects.reopens if row.execution == execution]
+        changes = [row for row in effects.changes if row.execution == execution]
+        if reopens:
+            effects.reopens = [row for row in effects.reopens if row.execution != execution]
+        if changes:
+            effects.changes = [row for row in effects.changes if row.execution != execution]
+        return reopens, changes
+
     def strip(self, execution: int) -> None:
-        """Take out all rows and effects of one execution (its start too)."""
+        """Take out all rows and effects of one execution: its start too, and its children's."""
         effects = self.effects
         effects.results = [row for row in effects.results if row.execution != execution]
         effects.events = [row for row in effects.events if row.execution != execution]
         effects.finishes = [row for row in effects.finishes if row.execution != execution]
         effects.changes = [row for row in effects.changes if row.execution != execution]
+        effects.reopens = [row for row in effects.reopens if row.execution != execution]
+        effects.approvals = [row for row in effects.approvals if row.execution != execution]
+        effects.approval_ends = [row for row in effects.approval_ends if row.execution != execution]
+        effects.caches = [row for row in effects.caches if row.execution != execution]
+        effects.children = [wish for wish in effects.children if wish.parent != execution]
+        self.requests = [row for row in self.requests if row.execution != execution]
+        for starting in self.starts:
+            if starting.row.parent == execution:
+                starting.call.fail(InvariantBroken("the parent is out of service"))
+        self.starts = [one for one in self.starts if one.row.parent != execution]
         effects.ready = [ready for ready in effects.ready if ready.state.start.id != execution]
         effects.timers = [timer for timer in effects.timers if timer.execution != execution]
         effects.cancels = [cancel for cancel in effects.cancels if cancel.execution != execution]
@@ -152,7 +195,9 @@ def split(gathering: Gathering) -> dict[int, Batch]:
         return batch
 
     for starting in gathering.starts:
-        batch = part(starting.row.id)
+        # A child's start row is nothing without the parent's event, and the other way round.
+        row = starting.row
+        batch = part(row.id if row.parent is None else row.parent)
         batch.starts.append(starting.row)
         batch.starts_current.append(starting.current)
     effects = gathering.effects
@@ -164,6 +209,16 @@ def split(gathering: Gathering) -> dict[int, Batch]:
         part(finish.execution).finishes.append(finish)
     for change in effects.changes:
         part(change.execution).changes.append(change)
+    for reopen in effects.reopens:
+        part(reopen.execution).reopens.append(reopen)
+    for approval in effects.approvals:
+        part(approval.execution).approvals.append(approval)
+    for end in effects.approval_ends:
+        part(end.execution).approval_ends.append(end)
+    for cache in effects.caches:
+        part(cache.execution).caches.append(cache)
+    for request in gathering.requests:
+        part(request.execution).requests.append(request)
     for park in gathering.parks:
         part(park.execution).parks.append(park)
     return parts
