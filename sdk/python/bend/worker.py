@@ -233,6 +233,7 @@ class Worker:
             held=self._rooms.claims(),
             # Streams that are well go on with what they hold.
             rotates=any(stream.welcomed and not stream.broken for stream in self._open),
+            pool_instance=os.environ.get("BEND_POOL_INSTANCE", ""),
         )
 
     # What streams tell

@@ -13,6 +13,7 @@ from bend_server.engine.children import Children
 from bend_server.engine.commands import Commands
 from bend_server.engine.commits import Commits
 from bend_server.engine.controls import Controls
+from bend_server.engine.demand import Demands
 from bend_server.engine.dispatch import Dispatch
 from bend_server.engine.due import Due
 from bend_server.engine.gate import Gate
@@ -226,6 +227,9 @@ class Parts:
             counters,
         )
         self.due = Due(clock, live, steps, self.dispatch, self.recovery, self.settlement, self.jobs)
+        self.demands = Demands(
+            self._queue, self.dispatch.lanes, self.routes, self.windows, options, counters
+        )
         self.sweeper = Sweeper(store, clock, live, adoption, steps, options, counters)
         self.retention = Retention(store, self._blobs, clock, live, options, counters)
 
