@@ -257,6 +257,7 @@ class Parts:
         self.children.wait = self.waits.wait
         self.children.durable = self.controls.durable
         self.mailbox.refused = self.children.not_started
+        self.mailbox.not_again = self.children.not_again
         self.children.anew = partial(self.own.begin, anew=True)
         dispatch.gate = self.gate
         for judging in (
