@@ -204,6 +204,8 @@ def _after_result(
         if row.status == _COMPLETED:
             _round_ended(units, index, row)
         return
+    if target == _COMPLETED:
+        units.loop_ended(index)
     unit_ended(state, row.task, row.item, row.seq, target)
 
 
@@ -216,13 +218,14 @@ def _child_is_done(row: ResultRow, target: int) -> bool:
 
 
 def _round_ended(units: Units, index: int, row: ResultRow) -> None:
+    output = row.output if row.blob is None else BlobOutput(row.blob)
     if row.retry_at_us != IN_DOUBT:
-        units.next_round(index, row.retry_at_us or 0)
+        units.next_round(index, row.retry_at_us or 0, output)
         return
     if units.undecided is None:
         units.undecided = set()
     units.undecided.add(index)
-    units.keep_output(index, row.output if row.blob is None else BlobOutput(row.blob))
+    units.keep_output(index, output)
 
 
 def unit_ended(state: ExecutionState, task: int, item: int, seq: int, target: int) -> None:

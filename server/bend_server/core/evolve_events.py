@@ -201,8 +201,10 @@ def _loop_decided(state: ExecutionState, row: EventRow) -> None:
     repeat = state.plan.tasks[row.task].repeat
     if orjson.loads(row.body)["again"] and repeat is not None:
         finished_us = 0 if units.times is None else units.times[2 * index + 1]
-        units.next_round(index, finished_us + repeat.delay_us)
+        output = state.output(row.task, row.item)
+        units.next_round(index, finished_us + repeat.delay_us, output)
         return
+    units.loop_ended(index)
     if units.undecided is not None:
         units.undecided.discard(index)
     check(state.start.id, row.task, units.statuses[index], _COMPLETED)

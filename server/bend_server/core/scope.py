@@ -20,9 +20,10 @@ class ExecutionScope:
 
     Attributes:
         unit: for a compensation the unit that it undoes: that task's name stands for this unit.
+        task: the task whose expressions see this; -1 for those of no task, or of plain ones.
     """
 
-    __slots__ = ("index", "item", "iteration", "state", "unit")
+    __slots__ = ("index", "item", "iteration", "state", "task", "unit")
 
     def __init__(
         self,
@@ -31,12 +32,14 @@ class ExecutionScope:
         index: int = -1,
         iteration: int = 0,
         unit: Unit | None = None,
+        task: int = -1,
     ) -> None:
         self.state = state
         self.item = item
         self.index = index
         self.iteration = iteration
         self.unit = unit
+        self.task = task
 
     @property
     def input(self) -> bytes:
@@ -76,6 +79,18 @@ class ExecutionScope:
             return output.data
         return output
 
+    def last(self) -> bytes | None:
+        """Return what the round before gave, JSON; None in the first one. Raises NeedsBlob."""
+        if self.task < 0:
+            return None
+        units, index = self.state.unit(self.task, self.index)
+        output = None if units.lasts is None else units.lasts.get(index)
+        if isinstance(output, BlobOutput):
+            if output.data is None:
+                raise NeedsBlob(self.task, output.key, self.index)
+            return output.data
+        return output
+
     def blob(self, task: int) -> tuple[str, int] | None:
         """Return key and size of an output in the blob store; the size is 0 until it is loaded."""
         output = self.state.output(task, self._item_of(task))
@@ -112,8 +127,8 @@ def unit_scope(state: ExecutionState, task: int, item: int = ITEM_NONE) -> Execu
         source = plan.compensates
         unit = (source, item)
     if item == ITEM_NONE:
-        return ExecutionScope(state, None, -1, iteration, unit)
-    return ExecutionScope(state, items_of(state, source)[item], item, iteration, unit)
+        return ExecutionScope(state, None, -1, iteration, unit, task)
+    return ExecutionScope(state, items_of(state, source)[item], item, iteration, unit, task)
 
 
 def items_of(state: ExecutionState, task: int) -> list[bytes]:

@@ -339,9 +339,8 @@ class ExecutionState(Units):
         """Lend a blob's data to evaluations, until `drop_blobs`. No part of the history."""
         if not self.has_unit(task, item):
             return
-        output = self.output(task, item)
-        if isinstance(output, BlobOutput):
-            output.data = data
+        units, index = self.unit(task, item)
+        units.lend(index, data)
 
     def drop_blobs(self) -> None:
         """Forget all blob data that was lent."""
