@@ -237,5 +237,5 @@ def test_what_waits_takes_less_than_two_kilobytes() -> None:
     used = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
     print(f"{used / count:.0f} bytes each")
-    assert used / count < 2048
+    assert used / count < 1792
     del held

@@ -68,11 +68,15 @@ class ExecutionScope:
         the blob store and not loaded, ExpressionError when the list is too large.
         """
         state = self.state
-        item = self._item_of(task)
-        fan = state.fan(task)
-        if fan is not None and item == ITEM_NONE:
-            return listed(state, task, fan)
-        output = state.output(task, item)
+        item = ITEM_NONE
+        if state.fans is None and self.unit is None:
+            output = None if state.outputs is None else state.outputs[task]
+        else:
+            item = self._item_of(task)
+            fan = state.fan(task)
+            if fan is not None and item == ITEM_NONE:
+                return listed(state, task, fan)
+            output = state.output(task, item)
         if isinstance(output, BlobOutput):
             if output.data is None:
                 raise NeedsBlob(task, output.key, item)

@@ -11,6 +11,11 @@ from bend_server.core.model import TaskStatus
 _PENDING = int(TaskStatus.PENDING)
 _COMPLETED = int(TaskStatus.COMPLETED)
 
+# Repeated, they are columns: in half the time that making arrays from bytes takes.
+_BLANK_STATUS = bytearray((_PENDING,))
+_BLANK_TRY = array("I", (0,))
+_BLANK_TIMES = array("q", (0, 0))
+
 
 class BlobOutput:
     """An output in the blob store; `data` is there only while somebody evaluates with it."""
@@ -70,14 +75,14 @@ class Units:
 
     def blank(self, size: int) -> None:
         """Make the columns of `size` units that have not begun."""
-        self.statuses = bytearray(b"\x01" * size)
-        self.tries = array("I", bytes(4 * size))
+        self.statuses = _BLANK_STATUS * size
+        self.tries = _BLANK_TRY * size
         self.outputs = self.times = self.errors = self.due = self.firsts = self.bases = None
         self.attempts = self.iterations = self.lasts = self.undecided = None
 
     def make_times(self) -> "array[int]":
         """Make the column of times."""
-        self.times = array("q", bytes(16 * len(self.statuses)))
+        self.times = _BLANK_TIMES * len(self.statuses)
         return self.times
 
     def make_outputs(self) -> list[bytes | BlobOutput | None]:
