@@ -89,7 +89,12 @@ class Controls:
         verb = self._verbs.get(command.WhichOneof("command") or "")
         if verb is None:
             raise InvalidInput("this engine does not know the command")
-        return await verb(command)
+        try:
+            return await verb(command)
+        except (WrongState, LimitExceeded):
+            # Memory runs ahead of SQL: what it refuses for must be durable, too.
+            await self.durable()
+            raise
 
     async def durable(self) -> None:
         """Wait until what is gathered is committed. Raises DependencyDown, LeaseLost."""
@@ -102,8 +107,8 @@ class Controls:
     async def retry_child(self, child: int, run: int, reason: str, actor: str) -> None:
         """Open a child's run `run`, because its parent does the task again.
 
-        A child that cannot do anything again (it has completed, or was compensated) serves its
-        parent with the end that it had.
+        A child that cannot do anything again has completed, and serves its parent with its output,
+        or it was compensated, and is replaced.
         """
 
         def verb(state: ExecutionState) -> bool:
