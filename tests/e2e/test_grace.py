@@ -1,7 +1,7 @@
 """An Envoy restart under 200 streams with long tasks: each goes on where it runs, none runs twice.
 
 What would break in production if this fails: an upgrade of the gateway would throw away hours of
-work, and do it again. On the same mesh: what people decide about versions and instances arrives.
+work, and do it again.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ import signal
 import socket
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -138,75 +138,3 @@ async def scenario(
     assert not held.cancels
     assert held.starts.keys() == set(begun)
     figure(f"{STREAMS} streams were back {took:.1f} s after the {restart.__name__} of Envoy")
-
-
-class Served(list[str]):
-    """Which version ran each task."""
-
-    def worker(self, mesh: Mesh, version: str) -> Worker:
-        @component("grace.which", version=version)
-        async def which() -> str:
-            self.append(version)
-            return version
-
-        return Worker([which], **place(mesh))
-
-
-def rest(mesh: Mesh, path: str, body: bytes) -> None:
-    """Call the gateway as curl does."""
-    url = str(mesh.status()["urls"]["http"]).removeprefix("http://")
-    connection = http.client.HTTPConnection(url, timeout=30)
-    connection.request("POST", path, body, {"content-type": "application/json"})
-    answer = connection.getresponse()
-    assert answer.status == 200, answer.read()
-    connection.close()
-
-
-def test_weights_drains_and_deprecations_reach_a_real_mesh(mesh: Mesh) -> None:
-    asyncio.run(release(mesh))
-
-
-async def release(mesh: Mesh) -> None:
-    served = Served()
-    one, two = served.worker(mesh, "1.0.0"), served.worker(mesh, "1.1.0")
-
-    async def shared(client: Client, count: int) -> Counter[str]:
-        served.clear()
-        for _ in range(count):
-            assert (await client.run("which", timeout=END_S_MAX)).status == "COMPLETED"
-        return Counter(served)
-
-    async with asyncio.TaskGroup() as group, Client(home=str(mesh.home)) as client:
-        for worker in (one, two):
-            group.create_task(worker.serve())
-        await eventually(lambda: one.connected and two.connected, END_S_MAX)
-        await client.deploy({"name": "which", "tasks": [{"id": "a", "type": "grace.which"}]})
-        assert await shared(client, 4) == {"1.1.0": 4}
-        await asyncio.to_thread(
-            mesh.bend, "components", "weights", "grace.which", "1.0.0=1", "1.1.0=3"
-        )
-        await eventually_shared(client, shared, {"1.0.0": 2, "1.1.0": 6})
-        path = f"/v1/instances/{two.instance_id}:drain"
-        await asyncio.to_thread(rest, mesh, path, b"{}")
-        await eventually_shared(client, shared, {"1.0.0": 8})
-        shown = await client.list_instances("grace.which")
-        assert {found.version: found.draining for found in shown} == {"1.0.0": False, "1.1.0": True}
-        await client.drain_instance(two.instance_id, restore=True)
-        path = "/v1/components/grace.which/versions/1.0.0:deprecate"
-        await asyncio.to_thread(rest, mesh, path, b"{}")
-        await eventually_shared(client, shared, {"1.1.0": 8})
-        for worker in (one, two):
-            worker.stop()
-
-
-async def eventually_shared(
-    client: Client,
-    shared: Callable[[Client, int], Awaitable[Counter[str]]],
-    wanted: dict[str, int],
-) -> None:
-    """Run eight tasks until they are shared out as wanted: engines follow within seconds."""
-
-    async def right() -> bool:
-        return await shared(client, 8) == wanted
-
-    await eventually(right, END_S_MAX)
