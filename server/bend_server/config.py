@@ -108,6 +108,9 @@ class Settings:
     model_path: Path | None = _setting(
         None, _path, "Folder of ONNX models. Default: $BEND_HOME/models."
     )
+    pools_file: Path | None = _setting(
+        None, _path, "Pools that the executor keeps (YAML). Default: $BEND_HOME/pools.yaml."
+    )
     blob_url: str = _setting(
         "",
         _text(),
@@ -149,6 +152,11 @@ class Settings:
     def blobs(self) -> str:
         """The blob store's URL; a folder in the data folder when none was given."""
         return self.blob_url or (self.home / "blobs").as_uri()
+
+    @property
+    def pools(self) -> Path:
+        """The executor's file of pools."""
+        return self.pools_file or self.home / "pools.yaml"
 
     @property
     def certs(self) -> Path:

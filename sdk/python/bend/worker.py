@@ -7,21 +7,20 @@ It reconnects for ever. Long-running tasks survive a reconnect; short ones go to
 """
 
 import asyncio
+import contextlib
+import inspect
 import logging
 import os
 import platform
 import random
-import signal
 import socket
-import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from bend import __version__
-from bend.cli.exits import code_of
+from bend import __version__, process
 from bend.components import Component, component_of
 from bend.contracts import contract_of
 from bend.errors import (
@@ -53,6 +52,7 @@ STREAM_AGE_JITTER = 0.2
 ROTATION_S = 60.0
 CLOSE_S = 5.0
 SETTLE_S = 0.1
+ON_STOP_S = 4.0
 
 log = logging.getLogger("bend.worker")
 
@@ -65,6 +65,9 @@ class Worker:
         credit: how many tasks to hold at once, 1 to 65,536.
         threads: how many plain functions run at once, 1 to 1,024; default: the credit, at most 64.
         drain_timeout: seconds that held tasks may take after a stop was asked for.
+        on_stop: called once when no task runs any more, to close what components hold open; a
+            coroutine function, or a plain one, which gets a thread. It has 4 seconds; what it
+            raises is logged.
         stream_age: seconds, more or less a fifth, after which the connection is replaced: the new
             one is opened first, then the old one is drained.
         url, ca_file, cert_file, key_file, token, home: how to reach the mesh; default: BEND_
@@ -82,6 +85,7 @@ class Worker:
         credit: int = 256,
         threads: int | None = None,
         drain_timeout: float = DRAIN_S,
+        on_stop: Callable[[], Awaitable[None] | None] | None = None,
         stream_age: float = STREAM_AGE_S,
         url: str | None = None,
         ca_file: str | Path | None = None,
@@ -105,6 +109,7 @@ class Worker:
         if stream_age <= 0:
             raise ValueError(f"stream_age must be over 0, is {stream_age}")
         self.drain_timeout = drain_timeout
+        self._on_stop = on_stop
         self.stream_age = stream_age
         self.instance_id = f"{socket.gethostname()[:64]}-{os.getpid()}-{uuid4().hex[:12]}"
         self._place: dict[str, Any] = {
@@ -123,7 +128,7 @@ class Worker:
         self._aged: Stream | None = None
         self._ever_welcomed = False
         self._attempts = 0
-        self._left_behind = 0
+        self.left_behind = 0
         self._fatal: BendError | None = None
 
     # Entries
@@ -134,37 +139,16 @@ class Worker:
         It is a process's main: what `serve` raises is one line on stderr and the exit code that
         `bend` has for it.
         """
-        if not logging.getLogger().handlers and not log.handlers:
-            logging.basicConfig(
-                stream=sys.stderr,
-                level=os.environ.get("BEND_LOG_LEVEL", "info").upper(),
-                format="%(asctime)s %(levelname)s %(message)s",
-            )
-        try:
-            with asyncio.Runner(loop_factory=loop_factory()) as runner:
-                runner.run(self._serve_with_signals())
-        except BendError as error:
-            log.error("%s: %s", error.reason, error)  # noqa: TRY400 - not a fault of the program
-            if isinstance(error, NotPermitted):
-                log.error("a component's certificate: bend components cert NAME")  # noqa: TRY400
-            raise SystemExit(code_of(error)) from None
+        process.run([self])
 
-    async def _serve_with_signals(self) -> None:
-        loop = asyncio.get_running_loop()
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.add_signal_handler(number, self._on_signal, number)
-        await self.serve()
-        if self._left_behind:
-            # Threads of author code cannot be stopped, and the interpreter would wait for them.
-            logging.shutdown()
-            os._exit(1)
+    @classmethod
+    def run_all(cls, workers: "Iterable[Worker]") -> None:
+        """Serve several workers in one process, each with credit of its own, as `run` does one.
 
-    def _on_signal(self, number: int) -> None:
-        if self._stop_wanted:
-            os._exit(128 + number)
-        log.info("stopping: finishing what is held")
-        self.stop()
+        Components of one worker share its credit: where some are slow and some are fast, a worker
+        for each keeps the slow ones from holding what the fast ones need.
+        """
+        process.run(list(workers))
 
     def stop(self) -> None:
         """Ask to drain; `serve` then returns. Call it on the worker's loop."""
@@ -195,6 +179,7 @@ class Worker:
                 stream.abort()
             self._rooms.drop_all()
             self._rooms.close()
+            await self._clean_up()
 
     @property
     def connected(self) -> bool:
@@ -248,6 +233,7 @@ class Worker:
             held=self._rooms.claims(),
             # Streams that are well go on with what they hold.
             rotates=any(stream.welcomed and not stream.broken for stream in self._open),
+            pool_instance=os.environ.get("BEND_POOL_INSTANCE", ""),
         )
 
     # What streams tell
@@ -361,6 +347,21 @@ class Worker:
 
     # Stopping
 
+    async def _clean_up(self) -> None:
+        """Call `on_stop`."""
+        if self._on_stop is None:
+            return
+        try:
+            async with asyncio.timeout(ON_STOP_S):
+                if inspect.iscoroutinefunction(self._on_stop):
+                    await self._on_stop()
+                else:
+                    await in_thread(self._on_stop)
+        except TimeoutError:
+            log.warning("on_stop did not end within %g s", ON_STOP_S)
+        except Exception:
+            log.exception("on_stop failed")
+
     async def _drain(self) -> None:
         """Finish what is held, at most `drain_timeout` seconds, then close the streams."""
         for stream in self._open:
@@ -376,8 +377,8 @@ class Worker:
                     asyncio.get_running_loop().call_later(SETTLE_S / 5, self._wake.set)
                     await self._woken()
         except TimeoutError:
-            self._left_behind = len(self._rooms.running)
-            log.warning("%d tasks did not finish in time", self._left_behind)
+            self.left_behind = len(self._rooms.running)
+            log.warning("%d tasks did not finish in time", self.left_behind)
             return
         for stream in self._open:
             stream.close()
@@ -389,14 +390,30 @@ class Worker:
             log.warning("the executor did not close the stream in time")
 
 
-def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Return uvloop's factory when it is installed; it is no dependency of the SDK."""
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
-    return factory
+async def in_thread(function: Callable[[], object]) -> None:
+    """Run a function in a daemon thread of its own: one that hangs keeps nothing alive."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+
+    def settle(error: BaseException | None) -> None:
+        if done.done():
+            return
+        if error is None:
+            done.set_result(None)
+        else:
+            done.set_exception(error)
+
+    def work() -> None:
+        failure: BaseException | None = None
+        try:
+            function()
+        except Exception as error:  # noqa: BLE001 - raised where it is awaited
+            failure = error
+        with contextlib.suppress(RuntimeError):  # the loop may have ended meanwhile
+            loop.call_soon_threadsafe(settle, failure)
+
+    threading.Thread(target=work, name="bend-on-stop", daemon=True).start()
+    await done
 
 
 def require_platform() -> None:

@@ -5,6 +5,7 @@ executions of one priority take turns, so that a fan-out of 10,000 tasks does no
 """
 
 from collections import deque
+from collections.abc import Iterator
 from typing import cast
 
 from bend_server.core.effects import Ready
@@ -255,6 +256,10 @@ class Lanes:
         for lane in self._lanes.values():
             if lane.count:
                 self.active[lane] = None
+
+    def waited_for(self) -> Iterator[Lane]:
+        """Yield the lanes in which tasks wait."""
+        return (lane for lane in self._lanes.values() if lane.count)
 
     def waiting(self) -> int:
         """Return how many tasks wait in all lanes."""

@@ -1,6 +1,7 @@
 """The executor: accepts streams of component services and brings them tasks."""
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -45,6 +46,8 @@ LAST_WRITE_S = 2.0
 
 _log = structlog.get_logger(__name__)
 
+Admit = Callable[[str, str], None]
+
 
 class ExecutorRoom:
     """One executor. Stateless: what it holds comes back from the queue when it dies.
@@ -57,6 +60,7 @@ class ExecutorRoom:
         registrar: stores the contracts of services.
         secrets: values for secret holes.
         options: settings.
+        admit: checks that a pool has room for an instance (namespace, `pool/instance`).
     """
 
     def __init__(
@@ -68,7 +72,9 @@ class ExecutorRoom:
         registrar: Registrar,
         secrets: Secrets,
         options: ExecutorOptions,
+        admit: Admit | None = None,
     ) -> None:
+        self._admit = admit
         self._queue = queue
         self._blobs = blobs
         self._clock = clock
@@ -186,6 +192,8 @@ class ExecutorRoom:
                 hello = hellos.check(await link.receive())
         except TimeoutError:
             raise DependencyDown("no hello came in time") from None
+        if hello.pool_instance and self._admit is not None:
+            self._admit(link.peer.namespace, hello.pool_instance)
         await self._register(link, hello)
         loop = asyncio.get_running_loop()
         if not hello.rotates:

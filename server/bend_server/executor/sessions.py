@@ -36,6 +36,7 @@ class Session:
         "namespace",
         "next_due",
         "outbox",
+        "pool_instance",
         "running",
         "waiter",
     )
@@ -44,6 +45,7 @@ class Session:
         self.link = link
         self.namespace = link.peer.namespace
         self.instance_id = hello.instance_id
+        self.pool_instance = hello.pool_instance
         self.credit = hello.credit
         self.free = hello.credit
         self.running: dict[int, Held] = {}

@@ -10,6 +10,7 @@ from bend_server.core.errors import InvariantBroken, LeaseLost, LimitExceeded
 from bend_server.core.ids import PARTITIONS
 from bend_server.core.model import EventRow, FinishRow, ResultRow, StartRow
 from bend_server.ports.clock import Clock
+from bend_server.ports.pools import PoolRow
 from bend_server.ports.store import (
     Batch,
     Committed,
@@ -76,6 +77,7 @@ class MemoryDatabase:
         self.revisions: dict[tuple[str, str, int], StoredRevision] = {}
         self.components: dict[tuple[str, str], dict[str, ComponentRow]] = {}
         self.weights: dict[tuple[str, str], dict[str, int]] = {}
+        self.pools: dict[tuple[str, str], PoolRow] = {}
         self.control = ControlTables()
 
     def valid(self, lease: Lease) -> bool:
