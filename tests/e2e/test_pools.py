@@ -36,7 +36,10 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
     text = (EXAMPLE / "pools.yaml").read_text()
     worker = f"[{sys.executable}, {EXAMPLE / 'worker.py'}]"
     assert "[python, examples/pools/worker.py]" in text
-    file.write_text(text.replace("[python, examples/pools/worker.py]", worker))
+    text = text.replace("[python, examples/pools/worker.py]", worker)
+    file.write_text(
+        text.replace("down_after: 3s", "down_after: 1s").replace("idle: 5s", "idle: 2s")
+    )
     with heavy():
         one = Mesh(folder / "home", None)
         one._env["BEND_POOLS_FILE"] = str(file)
