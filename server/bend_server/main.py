@@ -218,7 +218,12 @@ async def _registry(
     from bend_server.rpc.pool_registry import pool_registry_service
     from bend_server.rpc.registry_service import registry_service
 
-    registry = Registry(stores.registry, queue, process.clock)
+    registry = Registry(
+        stores.registry,
+        queue,
+        process.clock,
+        refuse_breaking=process.settings.breaking_contracts == "refuse",
+    )
     await registry.start()
     stack.push_async_callback(registry.stop)
     pools = pool_registry_service(Pools(stores.pools, process.clock))
@@ -229,8 +234,8 @@ async def run_executor(process: Process, stop: asyncio.Event) -> None:
     """Run an executor until `stop` is set."""
     from bend_server.executor.options import ExecutorOptions
     from bend_server.executor.pools.desk import Desk
+    from bend_server.executor.providers import secret_providers
     from bend_server.executor.room import ExecutorRoom
-    from bend_server.executor.secrets import EnvironmentSecrets
     from bend_server.rpc.connect import executor_service
     from bend_server.rpc.registrar import RegistryClient
 
@@ -252,7 +257,7 @@ async def run_executor(process: Process, stop: asyncio.Event) -> None:
             process.clock,
             process.chance,
             registrar,
-            EnvironmentSecrets(os.environ),
+            secret_providers(os.environ, process.settings.secrets_dir),
             ExecutorOptions(
                 name=process.name,
                 resume_key=_resume_key(process.settings.certs / "resume.key"),

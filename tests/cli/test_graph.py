@@ -184,3 +184,15 @@ def test_the_largest_documents_are_drawn(draw: object) -> None:
     started = time.process_time()
     assert draw(chain).count("t4999") >= 1
     assert time.process_time() - started < 6.0
+
+
+@pytest.mark.parametrize("draw", [draw_text, draw_mermaid, draw_svg])
+def test_ten_thousand_different_roots_are_drawn(draw: object) -> None:
+    assert callable(draw)
+    wide = picture(
+        *({"id": f"t{n}", "condition": f"input.n > {n}"} for n in range(10_000)),
+        {"id": "j", "depends_on": [f"t{n}" for n in range(10_000)]},
+    )
+    started = time.process_time()
+    assert draw(wide).count("t9999") >= 1
+    assert time.process_time() - started < 6.0

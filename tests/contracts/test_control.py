@@ -387,6 +387,8 @@ async def test_a_letter_arrives_once(backend: Backend) -> None:
         (letter,) = await stores.engine.letters([3], 9)
         assert letter[1:] == (3, 1, b"x")
         assert len(await stores.engine.letters([3, 4], 9)) == 2
+        assert await stores.engine.has_letter("b")
+        assert not await stores.engine.has_letter("c")
         start = start_row(1)
         await write(stores, lease, Batch(starts=[start], read=[letter.id]))
         assert await stores.engine.letters([3], 9) == []

@@ -33,6 +33,7 @@ def _compensation(chance: Random, undone: Task) -> Task:
     condition = Verdict(chance.choice((True, False, None))) if chance.random() < 0.2 else None
     return Task(
         id=f"u{undone.id}",
+        kind=chance.choice((TaskKind.COMPONENT, TaskKind.COMPONENT, TaskKind.WORKFLOW)),
         phase=Phase.COMPENSATION,
         undoes=undone.id,
         condition=condition,

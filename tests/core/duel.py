@@ -14,7 +14,8 @@ from bend_server.core.state import BlobOutput, ExecutionState
 from bend_server.core.units import Units
 from tests.core.reference_units import NO_ITEM, Node, Unit
 from tests.core.reference_verbs import Model
-from tests.kit.machine_run import BLOB, SECOND_US, Run
+from tests.core.watched import Watched
+from tests.kit.machine_run import BLOB, SECOND_US
 from tests.kit.plans import NOW_US, Task, make_plan
 
 SIGNALS = ("go", "stop")
@@ -37,7 +38,7 @@ class Duel:
     ) -> None:
         timeout_us = timeout_s * SECOND_US
         plan = make_plan(tasks, timeout_us=timeout_us, pause_on_failure=pause_on_failure)
-        self.run = Run(plan)
+        self.run = Watched(plan)
         self.model = Model(tasks, NOW_US, timeout_us, pause_on_failure=pause_on_failure)
         self.seen: list[Outcome] = []
         self.events = 0
@@ -239,6 +240,7 @@ class Duel:
         self.events += 1
         self.told.append(event)
         self._load_blobs()
+        self.run.check_effects()
         model, state = self.model, self.state
         assert state.status == model.status, ("status", state.status, model.status)
         assert state.run == model.run, "run"

@@ -226,7 +226,7 @@ class Model(Reference):
         for task, item in waits:
             self.wait_due(task, item)
         for node, unit in doubts:
-            if unit.doubt and self.resolve(node, unit):
+            if unit.doubt and not self.paused and self.resolve(node, unit):
                 self.after(node, unit)
             self.lent = set()
 

@@ -1,12 +1,13 @@
 """Plans with the engine's own types, for tests of control flow."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import orjson
 
 from bend_server.core.model import TaskKind
-from bend_server.core.plan import Plan, Rendered, Scope
+from bend_server.core.plan import ConcurrencyPlan, Plan, Rendered, Scope
 from tests.kit.plans import Task, make_plan
 
 KINDS = {
@@ -36,9 +37,16 @@ def items(*values: object) -> Any:
     return make
 
 
-def plan(*tasks: Task, workflow: str = "w", **fields: Any) -> Plan:
+def plan(
+    *tasks: Task,
+    workflow: str = "w",
+    concurrency: ConcurrencyPlan | None = None,
+    input_schema: Mapping[str, object] | None = None,
+    **fields: Any,
+) -> Plan:
     """Return a plan of tasks."""
-    return make_plan(list(tasks), workflow=workflow, **fields)
+    made = make_plan(list(tasks), workflow=workflow, **fields)
+    return replace(made, concurrency=concurrency, input_schema=input_schema)
 
 
 def outputs_of(results: Sequence[Any]) -> list[object]:

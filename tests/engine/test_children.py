@@ -5,7 +5,7 @@ import pytest
 
 from bend_server.core import limits
 from bend_server.core.errors import WrongState
-from bend_server.core.model import ExecutionStatus, Failure, TaskStatus
+from bend_server.core.model import ExecutionStatus, Failure, Phase, TaskStatus
 from bend_server.core.plan import Plan, Rendered, Scope
 from tests.engine.control import items, own, plan
 from tests.engine.house import House, begin, completed, failed, finish, housed, until
@@ -249,3 +249,32 @@ async def test_a_large_input_reaches_the_child_whole(house: House) -> None:
     assert await finish(engine, started.execution) == COMPLETED
     (number,) = children_of(house, started.execution)
     assert len(house.record(number).start.input) > 200_000
+
+
+@housed
+async def test_a_child_that_undid_itself_is_replaced_by_the_retry(house: House) -> None:
+    """A compensated run cannot be retried: the parent's retry starts another child."""
+    engine = await house.engine()
+    bad = {"on": True}
+
+    def handle(task: object) -> object:
+        broken = bad["on"] and task.task_id == "last"  # type: ignore[attr-defined]
+        return failed(task, "BOOM") if broken else completed(task)  # type: ignore[arg-type]
+
+    await house.executor(handle)  # type: ignore[arg-type]
+    child = plan(
+        Task(id="work"),
+        Task(id="last", after=["work"]),
+        Task(id="undo", phase=Phase.COMPENSATION, undoes="work"),
+        workflow="child",
+    )
+    parent = plan(own("call", "workflow", {"workflow": "child"}), workflow="parent")
+    await house.workflow(child)
+    await house.workflow(parent)
+    started = await begin(engine, parent)
+    assert await finish(engine, started.execution) == FAILED
+    bad["on"] = False
+    await engine.retry(started.execution, reason="", actor="")
+    assert await finish(engine, started.execution) == COMPLETED
+    first, second = children_of(house, started.execution)
+    assert (house.record(first).status, house.record(second).status) == (FAILED, COMPLETED)

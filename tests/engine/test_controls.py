@@ -2,10 +2,17 @@
 
 import pytest
 
-from bend_server.core.errors import AlreadyExists, InvalidInput, NotFound, WrongState
+from bend_server.core.errors import (
+    AlreadyExists,
+    DependencyDown,
+    InvalidInput,
+    NotFound,
+    WrongState,
+)
 from bend_server.core.model import ExecutionStatus, TaskStatus
 from tests.engine.control import items, own, plan
 from tests.engine.house import House, begin, completed, failed, finish, housed, until
+from tests.engine.stores import TroubledStore
 from tests.kit.plans import Task, chain, make_plan
 
 COMPLETED, FAILED = ExecutionStatus.COMPLETED, ExecutionStatus.FAILED
@@ -226,3 +233,20 @@ async def test_commands_find_the_owner(house: House) -> None:
     assert house.record(started.execution).results[0, -1, 1].status == TaskStatus.COMPLETED
     opened = await first.reset(started.execution, task="then", reason="", actor="")
     assert opened.run == 2
+
+
+@housed
+async def test_invariant_2_a_refusal_waits_for_what_it_is_based_on(house: House) -> None:
+    """Memory says that it has ended; the commit that says so in SQL never happens."""
+    store = TroubledStore(house.stores.engine)
+    engine = await house.engine(store=store)  # type: ignore[arg-type]
+    executor = await house.executor(lambda task: None)
+    plan_ = await house.workflow(chain(1))
+    started = await begin(engine, plan_)
+    await until(lambda: len(executor.seen) == 1)
+    store.fail_before = 1_000_000
+    await house.publish_results(executor, [completed(executor.seen[0])])
+    with pytest.raises(DependencyDown):
+        await engine.pause(started.execution, reason="", actor="")
+    store.fail_before = 0
+    assert house.record(started.execution).status == RUNNING

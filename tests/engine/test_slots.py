@@ -154,6 +154,8 @@ def test_the_books_lend_places_for_a_time_and_serve_in_order() -> None:
         books.ask(ask, number, 0)
     granted = books.grants(0, everywhere=False)
     assert granted == [("k", wishes[0].holder, 0), ("k", wishes[1].holder, 1)]
+    books.ask(wishes[0], 0, 1)
+    assert books.grants(1, everywhere=False) == [granted[0]], "it has not heard of its grant"
     books.hold(wishes[0], LEASE_US // 2)
     assert books.grants(LEASE_US - 1, everywhere=True) == []
     assert books.grants(LEASE_US, everywhere=True) == [("k", wishes[2].holder, 2)]

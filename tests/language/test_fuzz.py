@@ -1,13 +1,13 @@
 """Arbitrary input never raises anything but InvalidDocument, and every finding has a place."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bend_server.core.errors import Finding, InvalidDocument, InvalidInput
-from bend_server.core.plan import ExpressionError
+from bend_server.core.plan import ExpressionError, TaskPlan
 from bend_server.language import Definition, compile_document
 from bend_server.language.keys import (
     CACHE,
@@ -134,6 +134,54 @@ def test_arbitrary_expressions(pieces: list[str]) -> None:
     if judge is not None:
         said = said_by(lambda: judge(scope))
         assert not said or said.startswith("task b, condition ")
+
+
+CONTROL_WORDS = [*WORDS.split(), "item", "index", "iteration", "output", ".x", "[0]", "input.x"]
+
+
+@given(st.lists(st.sampled_from(CONTROL_WORDS), max_size=8), VALUES, VALUES)
+@settings(max_examples=200, deadline=None)
+def test_arbitrary_expressions_of_control_flow(
+    pieces: list[str], item: object, output: object
+) -> None:
+    """Whatever compiles gives a value of its kind, or an ExpressionError that names the task."""
+    text = " ".join(pieces)
+    template = "{{" + text + "}}"
+    slot = {"key": template, "limit": 1}
+    for keys in (
+        {"for_each": text, "type": "x"},
+        {"for_each": "[1]", "v": template, "compensate": {"type": "x", "v": template}},
+        {"for_each": "[1]", "repeat": {"until": text, "max": 2}, "concurrency": slot},
+    ):
+        tasks = [{"id": "a", "type": "x"}, {"id": "b", "type": "x", **keys}]
+        data = json.dumps({"name": "w", "tasks": tasks, "concurrency": slot}).encode()
+        check(data, "application/json")
+        try:
+            plan = compile_document(data, "application/json").plan("n", 1, {})
+        except InvalidDocument:
+            continue
+        scope = FakeScope({"x": [1, "y"]}, {0: {"x": 1}})
+        scope.item, scope.index = json.dumps(item, default=str).encode(), 3
+        for said in evaluated(plan.tasks[1], scope, json.dumps(output).encode()):
+            assert not said or said.startswith("task b")
+
+
+def evaluated(task: TaskPlan, scope: FakeScope, output: bytes) -> Iterator[str]:
+    """Yield what each evaluation of a task says, nothing when it gives what it has to."""
+    yield said_by(lambda: task.render(scope).data)
+    if task.for_each is not None:
+        make = task.for_each
+        yield said_by(lambda: list_of_bytes(make(scope)))
+    if task.repeat is not None:
+        judge = task.repeat.goes_on
+        yield said_by(lambda: {True: 1, False: 0}[judge(scope, output)])
+    for slot in task.slots:
+        yield said_by(lambda key=slot.key: key(scope) + "")  # type: ignore[misc]
+
+
+def list_of_bytes(items: list[bytes]) -> bool:
+    """Check that items are JSON."""
+    return all(json.loads(item) is not None or item == b"null" for item in items)
 
 
 @given(st.binary(max_size=100))

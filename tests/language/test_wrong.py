@@ -1,14 +1,20 @@
 """A folder of wrong files: each says which findings it expects, and `bend validate` prints them."""
 
+import ast
+import contextlib
+import json
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 import pytest
 from click.testing import CliRunner
 
 from bend_server.cli.validate import validate
+from bend_server.language import findings_of
+from bend_server.language.json_source import BadText
+from bend_server.language.yaml_source import parse_yaml
 
 FOLDER = Path(__file__).with_name("wrong")
 FILES = sorted(FOLDER.iterdir())
@@ -67,6 +73,47 @@ def test_a_wrong_file_has_reason_path_line_and_column(path: Path) -> None:
         for one in document["findings"]
     ] == expected(path)
     assert path.stem.upper() in {one.reason for one in expected(path)}
+
+
+def steps_of(path: str) -> list[str | int]:
+    """Read a path as findings write it."""
+    return [
+        int(number) if number else name or str(ast.literal_eval(quoted))
+        for name, number, quoted in re.findall(r"\.?([A-Za-z_][\w-]*)|\[(\d+)\]|\[('.*?')\]", path)
+    ]
+
+
+def documents() -> dict[str, tuple[Path, Any]]:
+    """Return the wrong YAML files that can be read: what YAML cannot say, JSON cannot either."""
+    found = {}
+    for path in FILES:
+        with contextlib.suppress(BadText, UnicodeDecodeError):
+            if path.suffix == ".yaml":
+                found[path.name] = path, parse_yaml(path.read_text(encoding="utf-8"))
+    return found
+
+
+DOCUMENTS = documents()
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_in_json_the_same_findings_point_at_their_places(name: str) -> None:
+    """The same document as JSON: line and column are where its key or value begins."""
+    path, document = DOCUMENTS[name]
+    text = json.dumps(document, indent=2, ensure_ascii=False)
+    found = findings_of(text.encode(), "application/json")
+    wanted = sorted((one.reason, one.path, one.text) for one in expected(path))
+    assert sorted((one.reason, one.path, one.message) for one in found) == wanted
+    lines = text.splitlines()
+    for one in found:
+        value: Any = document
+        steps = steps_of(one.path)
+        for step in steps:
+            value = value[step]
+        here = lines[one.line - 1][one.column - 1 :]
+        first = json.dumps(value, indent=2, ensure_ascii=False).splitlines()[0]
+        key = f'"{steps[-1]}":' if steps else first
+        assert here.startswith((first, key)), (one, here)
 
 
 def test_every_reason_of_the_language_page_has_a_wrong_file() -> None:

@@ -157,6 +157,19 @@ def test_the_builder_writes_every_key() -> None:
     check(flow.to_yaml())
 
 
+def test_the_builder_of_the_docs_builds() -> None:
+    page = ROOT / "docs" / "python-sdk.md"
+    section = page.read_text(encoding="utf-8").split("## The workflow builder")[1]
+    code = [block for block in blocks(page) if block.language == "python"]
+    names: dict[str, Any] = {}
+    for block in code:
+        if block.text in section.split("\n## ")[0]:
+            exec(block.text, names)
+    flow = names["flow"]
+    assert [task.id for task in flow.tasks] == ["fetch", "write", "ask", "send", "tell"]
+    check(flow.to_yaml())
+
+
 def test_a_document_is_changed_and_extended() -> None:
     flow = Workflow.from_document("name: w\non_failure: []\ntasks:\n- {id: a, type: x, v: 1}\n")
     flow["a"].document["v"] = 2
@@ -190,6 +203,9 @@ def test_a_document_is_changed_and_extended() -> None:
         "name: w\ntasks: [{type: x}]",
         "v: .inf",
         "v: !!python/name:os.system ''",
+        "v: !!binary aGk=",
+        "v: !!timestamp 2026-01-31",
+        "v: &a [*a]",
     ],
 )
 def test_what_is_no_workflow_is_refused(text: str) -> None:

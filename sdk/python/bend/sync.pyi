@@ -1,12 +1,13 @@
 """Types of the blocking client; its methods are made from `bend.Client` when it is imported."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from bend.channel import RETRY_S
+from bend.compatibility import Compatibility
 from bend.decisions import ApprovalInfo, BulkInfo
 from bend.errors import Finding
 from bend.instance_pools import PoolInfo
@@ -97,6 +98,19 @@ class Client:
     def list_components(self, *, query: str = "", limit: int = 1000) -> list[ComponentInfo]: ...
     def get_component(self, name: str, *, version: str = "") -> ComponentInfo: ...
     def list_instances(self, name: str) -> list[InstanceInfo]: ...
+    def drain_instance(self, instance_id: str, *, restore: bool = False) -> list[InstanceInfo]: ...
+    def deprecate_component(
+        self, name: str, version: str, *, restore: bool = False
+    ) -> ComponentInfo: ...
+    def set_component_weights(self, name: str, weights: Mapping[str, int]) -> dict[str, int]: ...
+    def check_compatibility(
+        self,
+        name: str,
+        *,
+        version: str = "",
+        base_version: str = "",
+        component: Callable[..., Any] | None = None,
+    ) -> Compatibility: ...
     def list_pools(self) -> list[PoolInfo]: ...
     def get_pool(self, name: str) -> PoolInfo: ...
     def put_pool(self, document: Any, *, name: str = "") -> bool: ...

@@ -279,15 +279,18 @@ def duration(value: Any) -> Any:
 
 
 def _parsed(source: str | bytes | Mapping[str, Any]) -> dict[str, Any]:
-    document: Any = _copied(source)
+    document: Any = source
     try:
         if isinstance(source, bytes):
             document = source.decode("utf-8-sig")
         if isinstance(document, str):
             is_json = document.lstrip().startswith("{")
             document = read_json(document) if is_json else read_yaml(document)
+        document = _copied(document)
     except ValueError as error:
         raise InvalidDocument(str(error)) from error
+    except RecursionError as error:
+        raise InvalidDocument("the document holds itself, or nests too deep") from error
     if not isinstance(document, dict):
         raise InvalidDocument("a workflow is a map")
     return document

@@ -5,7 +5,7 @@ PyYAML follows YAML 1.1. What is written here reads the same under both.
 
 import json
 import re
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -29,6 +29,7 @@ class _Loader(yaml.CSafeLoader):
     """The safe loader with the core schema; keys are text, and none stands twice."""
 
     yaml_implicit_resolvers: dict[str, list[Any]] = {}
+    yaml_constructors: ClassVar[dict[str | None, Any]] = {}
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         """Build a map. Raises Unreadable for a key that is no plain text or stands twice."""
@@ -84,6 +85,10 @@ for _name, _pattern, _starts in (
 ):
     _Loader.add_implicit_resolver(_TAG + _name, _pattern, _starts)
     _Dumper.add_implicit_resolver(_TAG + _name, _pattern, _starts)
+for _name in ("null", "bool", "str", "seq", "map"):
+    _Loader.add_constructor(_TAG + _name, yaml.SafeLoader.yaml_constructors[_TAG + _name])
+# All other tags are refused, as the server refuses them.
+_Loader.add_constructor(None, yaml.SafeLoader.yaml_constructors[None])
 _Loader.add_constructor(_TAG + "int", _int)
 _Loader.add_constructor(_TAG + "float", _float)
 

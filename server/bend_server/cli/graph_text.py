@@ -126,9 +126,12 @@ def _joint(column: int, low: int, high: int, *, ends: bool) -> str:
 
 
 def _drawn(lines: Sequence[Line]) -> list[str]:
-    rails = _Rails(lines)
-    drawn = [rails.draw(at, line) + line.text for at, line in enumerate(lines)]
-    return drawn if rails.widest <= RAILS_MAX else _named(lines)
+    rails, drawn = _Rails(lines), []
+    for at, line in enumerate(lines):
+        drawn.append(rails.draw(at, line) + line.text)
+        if rails.widest > RAILS_MAX:
+            return _named(lines)
+    return drawn
 
 
 def _named(lines: Sequence[Line]) -> list[str]:

@@ -22,7 +22,14 @@ from bend_server.core.model import (
 from bend_server.core.readiness import settle
 from bend_server.core.rows import write_event
 from bend_server.core.state import ExecutionState, Unit
-from bend_server.core.stops import cause_of, give_up, grace_timer, stop_tasks, stop_unit
+from bend_server.core.stops import (
+    ask_to_stop,
+    cause_of,
+    give_up,
+    grace_timer,
+    stop_tasks,
+    stop_unit,
+)
 
 _FAILED = int(ExecutionStatus.FAILED)
 _RUNNING = int(TaskStatus.RUNNING)
@@ -36,9 +43,11 @@ def may_end(state: ExecutionState) -> bool:
     return not state.terminal and state.ending in (0, _FAILED)
 
 
-def cancel(state: ExecutionState, reason: str, actor: str, now_us: int, effects: Effects) -> bool:
+def cancel(
+    state: ExecutionState, reason: str, actor: str, code: str, now_us: int, effects: Effects
+) -> bool:
     """End the run as CANCELLED; see `machine.request_cancel`."""
-    body = Failure("CANCELLED", reason or "cancelled by request").to_json()
+    body = Failure(code, reason or "cancelled by request").to_json()
     if state.phase == _COMPENSATION:
         return _cancel_compensation(state, body, actor, now_us, effects)
     if not may_end(state):
@@ -144,11 +153,20 @@ def _give_up(
                 if fan.statuses[item] < _COMPLETED and (
                     everything or state.child(task, item) is None
                 ):
-                    give_up(state, task, item, now_us, effects)
+                    _give_up_unit(state, task, item, now_us, effects)
             if not fan.active:
                 end_fan(state, task, fan, cause_of(state), now_us, effects)
                 given_up.append(task)
         elif everything or (state.open_try(task) and state.child(task, ITEM_NONE) is None):
-            give_up(state, task, ITEM_NONE, now_us, effects)
+            _give_up_unit(state, task, ITEM_NONE, now_us, effects)
             given_up.append(task)
     return given_up
+
+
+def _give_up_unit(
+    state: ExecutionState, task: int, item: int, now_us: int, effects: Effects
+) -> None:
+    """Write CANCELLED for a unit; a child that it leaves behind is asked to stop."""
+    if state.child(task, item) is not None and state.open_try(task, item):
+        ask_to_stop(state, task, item, effects)
+    give_up(state, task, item, now_us, effects)

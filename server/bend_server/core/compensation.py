@@ -35,7 +35,7 @@ def begin(state: ExecutionState, now_us: int, effects: Effects) -> None:
     units = 0 if state.control is None else len(state.control.undo)
     body = orjson.dumps({"deadline_us": deadline_us, "units": units})
     write_event(state, EventKind.COMPENSATING, body, now_us, effects)
-    effects.reopens.append(Reopen(state.start.id, state.run, deadline_us))
+    effects.reopen(Reopen(state.start.id, state.run, deadline_us))
     if deadline_us:
         effects.timers.append(
             Timer(deadline_us, state.start.id, TimerKind.EXECUTION, -1, ITEM_NONE, 0)

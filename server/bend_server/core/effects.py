@@ -135,6 +135,14 @@ class Effects:
         self.blobs: list[BlobWait] = []
         self.children: list[ChildWish] = []
 
+    def reopen(self, row: Reopen) -> None:
+        """Add a Reopen; changes and reopens of the execution that came before it are void."""
+        if self.changes:
+            self.changes = [one for one in self.changes if one.execution != row.execution]
+        if self.reopens:
+            self.reopens = [one for one in self.reopens if one.execution != row.execution]
+        self.reopens.append(row)
+
     def rows(self) -> int:
         """Return how many rows the batch has."""
         return (

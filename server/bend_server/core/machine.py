@@ -122,14 +122,20 @@ def request_cancel(
     now_us: int,
     chance: Jitter,
     effects: Effects,
+    *,
+    code: str = "CANCELLED",
 ) -> bool:
     """Cancel the execution: it ends CANCELLED. False: it has ended, or ends already.
 
     What has not started is cancelled at once, tasks with `run_if: failure | always` included
     (core/cancels.py says why); open tries are asked to stop and have limits.CANCEL_GRACE_US.
-    A quarantined execution gives its open tries up at once.
+    A quarantined execution gives its open tries up at once, and is not compensated. While it
+    compensates, a cancel is noted once and changes nothing.
+
+    Args:
+        code: the reason of the error that the execution ends with.
     """
-    return cancels.cancel(state, reason, actor, now_us, effects)
+    return cancels.cancel(state, reason, actor, code, now_us, effects)
 
 
 def execution_timed_out(

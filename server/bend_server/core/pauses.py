@@ -41,6 +41,6 @@ def unpause(
     let_fail = control.paused_by >= 0
     body = orjson.dumps({"deadline_us": deadline_us})
     write_event(state, EventKind.RESUMED, body, now_us, effects, actor=actor)
-    effects.reopens.append(Reopen(state.start.id, state.run, deadline_us))
+    effects.reopen(Reopen(state.start.id, state.run, deadline_us))
     revive(state, now_us, chance, effects, let_fail=let_fail)
     return True

@@ -73,5 +73,5 @@ def _open_run(
     write_event(
         state, kind, orjson.dumps(body), now_us, effects, actor=actor, task=task, run=state.run + 1
     )
-    effects.reopens.append(Reopen(state.start.id, state.run, deadline_us))
+    effects.reopen(Reopen(state.start.id, state.run, deadline_us))
     revive(state, now_us, chance, effects)

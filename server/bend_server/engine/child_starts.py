@@ -1,6 +1,7 @@
 """Starts of children: what a parent's task asks for is checked, bounded, and gathered.
 
-A child's start row is in the commit of its parent's CHILD_STARTED.
+A child's start row is in the commit of its parent's CHILD_STARTED, or a letter to the engine that
+owns the child's concurrency key.
 """
 
 from bend_server.core import limits, machine
@@ -23,6 +24,7 @@ from bend_server.engine.gathering import Starting
 from bend_server.engine.inputs import Verdict
 from bend_server.engine.lanes import Work
 from bend_server.engine.live import Live
+from bend_server.engine.mailbox import Mailbox
 from bend_server.engine.options import Counters
 from bend_server.engine.queues import Queues, partition_of_key
 from bend_server.engine.starts import Starts
@@ -78,6 +80,7 @@ class ChildStarts:
         starts: Starts,
         queues: Queues,
         children: Children,
+        mailbox: Mailbox,
         counters: Counters,
     ) -> None:
         self._store = store
@@ -89,6 +92,7 @@ class ChildStarts:
         self._starts = starts
         self._queues = queues
         self._children = children
+        self._mailbox = mailbox
         self._counters = counters
         self._trees: dict[int, int] = {}
         self._schemas: dict[tuple[str, str, int], Schema] = {}
@@ -195,24 +199,19 @@ class ChildStarts:
                 self.verdict(work, TaskStatus.FAILED, failure)
                 return
             partition = partition_of_key(plan.namespace, plan.workflow, key)
-            if partition not in self._live.owned:
-                failure = Failure(
-                    "OWNERSHIP_MOVED",
-                    f"the concurrency key {key} of workflow {plan.workflow} belongs to another "
-                    "engine, where this one cannot start children",
-                    retryable=True,
-                )
-                self.verdict(work, TaskStatus.FAILED, failure)
-                return
         row = self._starts.child(parent, ready.task, partition, plan, data, key)
         if not self._steps.begin_child(ready, row.id, row.public_id, self._clock.now_us()):
             return
         starting = Starting(
             row, plan, current=False, call=ChildCall(self._children, work, row.id), place=0
         )
-        self._queues.enter(starting)
-        self._live.held[row.id] = None
-        self._commits.gathering.starts.append(starting)
+        starting.whole = parent.id
+        if partition in self._live.owned:
+            self._queues.enter(starting)
+            self._live.held[row.id] = None
+            self._commits.gathering.starts.append(starting)
+        else:
+            self._mailbox.start(row)
         self._commits.wake()
         self._children.expect(row.id, parent.id, (ready.task, ready.item))
         root = row.root or parent.id

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable
 import orjson
 import structlog
 
-from bend_server.core.effects import ChildWish
+from bend_server.core.effects import ChildWish, Ready
 from bend_server.core.errors import (
     DomainError,
     NotFound,
@@ -32,6 +32,7 @@ from bend_server.engine.inputs import Verdict
 from bend_server.engine.jobs import Jobs
 from bend_server.engine.lanes import Work
 from bend_server.engine.live import Live
+from bend_server.engine.mailbox import start_key
 from bend_server.engine.steps import Steps
 from bend_server.ports.clock import Clock
 from bend_server.ports.control import ChildRow
@@ -50,7 +51,7 @@ _REASONS = {
     int(ExecutionStatus.CANCELLED): "CHILD_CANCELLED",
     int(ExecutionStatus.TIMED_OUT): "CHILD_TIMED_OUT",
 }
-Retry = Callable[[int, int, str, str], Awaitable[None]]
+Retry = Callable[[int, int, str, str], Awaitable[bool]]
 Cancel = Callable[[int, str, str, str], Awaitable[ExecutionStatus]]
 
 
@@ -60,7 +61,11 @@ class Children:
     Args:
         verdict: ends a try that the engine judges itself.
         cancel: cancels an execution, wherever its owner is.
-        retry: opens a new run of a child.
+        retry: opens a new run of a child that belongs here.
+        ask_retry: has another engine do that.
+        wait: waits for the end of an execution elsewhere; None when the time is over.
+        durable: waits until what is gathered is committed.
+        anew: starts another child for a try.
     """
 
     def __init__(
@@ -80,9 +85,14 @@ class Children:
         self._jobs = jobs
         # Parent and unit of each child whose end is awaited.
         self._units: dict[int, tuple[int, Unit]] = {}
+        self._followed: set[int] = set()
         self.verdict: Verdict
         self.cancel: Cancel
         self.retry: Retry
+        self.ask_retry: Callable[[int, int, int, str, str], None]
+        self.wait: Callable[[int, float], Awaitable[object]]
+        self.durable: Callable[[], Awaitable[None]]
+        self.anew: Callable[[Work], None]
 
     def clear(self) -> None:
         """Forget everything."""
@@ -100,6 +110,24 @@ class Children:
     def expect(self, child: int, parent: int, unit: Unit) -> None:
         """Await the end of a child whose start is gathered."""
         self._units[child] = (parent, unit)
+        self._follow(child)
+
+    def _follow(self, child: int) -> None:
+        """Hear of the end of a child that another engine owns."""
+        if not self._live.claims(child) and child not in self._followed:
+            self._followed.add(child)
+            self._jobs.spawn(self._await(child))
+
+    async def _await(self, child: int) -> None:
+        try:
+            while child in self._units and not self._live.claims(child):
+                if await self.wait(child, LOOK_S) is not None:
+                    await self._look([child], {})
+                    await asyncio.sleep(WISH_PAUSE_S)
+        except DomainError as error:
+            log.info("child_not_awaited", child=child, reason=error.reason)
+        finally:
+            self._followed.discard(child)
 
     def refused(self, work: Work, error: DomainError) -> None:
         """Fail a try whose child wrote nothing."""
@@ -170,7 +198,7 @@ class Children:
             if control is not None:
                 for unit, child in control.children.items():
                     if state.open_try(*unit) == child.try_:
-                        self._units[child.id] = (state.start.id, unit)
+                        self.expect(child.id, state.start.id, unit)
                         asked.append(child.id)
             if state.start.parent is not None:
                 orphans[state.start.id] = state.start.parent
@@ -220,14 +248,29 @@ class Children:
                 self._units.pop(child, None)
                 return
         if row is None:
-            known = parent.child(*entry[1])
-            self._units.pop(child, None)
-            if known is not None and known.id == child:
-                failure = Failure("CHILD_FAILED", "the child was never started")
-                outcome = _failed(entry[1], known.try_, failure, self._clock.now_us())
-                self._steps.apply(parent, outcome, self._clock.now_us())
-        elif row.status in EXECUTION_TERMINAL:
+            await self.durable()  # its start, or the letter, may be on the way into SQL
+            if await self._store.has_letter(start_key(child)):
+                self._follow(child)
+                return
+            # A letter that was answered since has left a row.
+            row = next(iter(await self._store.children([child])), None)
+        if row is None and child not in live.states and child not in live.held:
+            await self.not_started(entry[0], child, "CHILD_FAILED", "the child was never started")
+        elif row is not None and row.status in EXECUTION_TERMINAL:
             self._apply(parent, row)
+
+    async def not_started(self, parent: int, child: int, reason: str, message: str) -> None:
+        """Fail the try of a child that wrote nothing. Raises what `Adoption.load` does."""
+        state = await self._adoption.load(parent)
+        entry = self._units.pop(child, None)
+        unit = entry[1] if entry is not None else None
+        if state is not None and unit is None:
+            unit = _unit_of(state, child)
+        known = None if state is None or unit is None else state.child(*unit)
+        if state is not None and unit is not None and known is not None and known.id == child:
+            now_us = self._clock.now_us()
+            outcome = _failed(unit, known.try_, Failure(reason, message), now_us)
+            self._steps.apply(state, outcome, now_us)
 
     # Wishes
 
@@ -259,20 +302,32 @@ class Children:
         parent = await self._adoption.load(wish.parent)
         known = None if parent is None else parent.child(wish.task, wish.item)
         if known is not None and known.id == wish.child:
-            await self.retry(wish.child, known.run, wish.reason or "the parent retries", wish.actor)
+            reason = wish.reason or "the parent retries"
+            if self._live.claims(wish.child):
+                if not await self.retry(wish.child, known.run, reason, wish.actor):
+                    await self._give_up(wish.child)
+            else:
+                self.ask_retry(wish.parent, wish.child, known.run, reason, wish.actor)
+                self._follow(wish.child)
 
-    async def give_up(self, child: int) -> None:
-        """A child that cannot be retried fails its parent's try with what it ended with."""
+    async def _give_up(self, child: int) -> None:
+        """Let a child that cannot be retried be replaced, or serve its parent with its output."""
         entry = self._units.get(child)
         rows = await self._store.children([child])
-        if entry is None or not rows:
+        if entry is None:
             return
         parent = await self._adoption.load(entry[0])
-        known = None if parent is None else parent.child(*entry[1])
-        if parent is not None and known is not None and known.id == child:
-            self._units.pop(child, None)
-            now_us = self._clock.now_us()
-            self._steps.apply(parent, _outcome(entry[1], known.try_, rows[0], now_us), now_us)
+        unit = entry[1]
+        known = None if parent is None else parent.child(*unit)
+        if parent is None or known is None or known.id != child:
+            return
+        self._units.pop(child, None)
+        now_us = self._clock.now_us()
+        if rows and rows[0].status == _COMPLETED:
+            self._steps.apply(parent, _outcome(unit, known.try_, rows[0], now_us), now_us)
+            return
+        attempt, iteration = parent.attempt(*unit), parent.iteration(*unit)
+        self.anew((Ready(parent, *unit, known.try_, attempt, iteration), now_us))
 
 
 def _unit_of(parent: ExecutionState, child: int) -> Unit | None:

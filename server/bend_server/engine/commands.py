@@ -1,7 +1,7 @@
 """Commands to owners, and what executors and other engines ask and tell."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from google.protobuf.message import DecodeError
 
@@ -87,8 +87,8 @@ class Commands:
         self._subscriptions: list[Subscription] = []
         self.owner_slot: OwnerSlot
 
-    async def open(self, slot: int, hear_slots: Handler) -> None:
-        """Listen on the subjects of a slot; `hear_slots` takes what is said of tasks' limits."""
+    async def open(self, slot: int, others: Mapping[str, Handler]) -> None:
+        """Listen on the subjects of a slot; `others` by the subject's middle word."""
         queue = self._queue
         opened = self._subscriptions = []
         # One by one, so that `close` finds what a failure half-way left open.
@@ -96,7 +96,8 @@ class Commands:
         opened.append(await queue.serve(f"engine.command.{slot}", self._answer_command))
         opened.append(await queue.subscribe(f"engine.started.{slot}", self._hear_started))
         opened.append(await queue.subscribe(f"engine.finished.{slot}", self._hear_finished))
-        opened.append(await queue.subscribe(f"engine.slots.{slot}", hear_slots))
+        for word, handler in others.items():
+            opened.append(await queue.subscribe(f"engine.{word}.{slot}", handler))
 
     async def close(self) -> None:
         """Stop listening."""

@@ -176,12 +176,15 @@ class Engine:
                 parts.slots.run(),
                 parts.cache.run(),
                 parts.bulks.run(),
+                parts.mailbox.run(),
             ):
                 group.create_task(loop)
 
     async def _open_slot(self, slot: int) -> None:
         try:
-            await self._commands.open(slot, self._parts.slots.hear)
+            await self._commands.open(
+                slot, {"slots": self._parts.slots.hear, "mail": self._parts.mailbox.hear}
+            )
         except QueueDown as error:
             raise DependencyDown("the queue cannot be reached") from error
         self._lanes[slot] = asyncio.create_task(self._parts.results.run(slot))

@@ -7,9 +7,21 @@ from bend_server.core.effects import Effects
 from bend_server.core.errors import InvariantBroken
 from bend_server.core.model import Reopen, StartRow, StatusChange
 from bend_server.core.plan import Plan
-from bend_server.ports.control import RequestRow
+from bend_server.ports.control import Letter, RequestRow
 from bend_server.ports.engine import StartOutcome
 from bend_server.ports.store import Batch, Park
+
+# The rows of the machine, by their names in Effects and in Batch.
+ROW_KINDS = (
+    "results",
+    "events",
+    "finishes",
+    "changes",
+    "reopens",
+    "approvals",
+    "approval_ends",
+    "caches",
+)
 
 
 class StartSink(Protocol):
@@ -49,9 +61,13 @@ class StartCall:
 
 
 class Starting:
-    """One start on its way into SQL. `doomed`: it ends CANCELLED at once, for this reason."""
+    """One start on its way into SQL.
 
-    __slots__ = ("call", "current", "doomed", "place", "plan", "row")
+    `doomed`: it ends CANCELLED at once, for this reason. `whole`: the execution whose rows are
+    nothing without it, and it without them: a child's parent, else itself.
+    """
+
+    __slots__ = ("call", "current", "doomed", "place", "plan", "row", "whole")
 
     def __init__(
         self, row: StartRow, plan: Plan, *, current: bool, call: StartSink, place: int
@@ -62,6 +78,7 @@ class Starting:
         self.call = call
         self.place = place
         self.doomed = ""
+        self.whole = row.id
 
 
 class Gathering:
@@ -72,25 +89,46 @@ class Gathering:
         starts: accepted starts.
         parks: executions to park, or to take back.
         requests: commands that must not be carried out twice.
+        letters: what other partitions are told, each with the execution whose rows it follows from.
+        read: letters that are answered, each with the execution that answers it.
         acks: tokens of deliveries whose content is in the rows, or needs none.
         done: futures to resolve after the commit.
         forced: commit even without rows, because somebody waits for a fenced statement.
     """
 
-    __slots__ = ("acks", "done", "effects", "forced", "parks", "requests", "starts")
+    __slots__ = (
+        "acks",
+        "done",
+        "effects",
+        "forced",
+        "letters",
+        "parks",
+        "read",
+        "requests",
+        "starts",
+    )
 
     def __init__(self) -> None:
         self.effects = Effects()
         self.starts: list[Starting] = []
         self.parks: list[Park] = []
         self.requests: list[RequestRow] = []
+        self.letters: list[tuple[int, Letter]] = []
+        self.read: list[tuple[int, int]] = []
         self.acks: list[str] = []
         self.done: list[asyncio.Future[None]] = []
         self.forced = False
 
     def rows(self) -> int:
         """Return how many rows the commit would have."""
-        return self.effects.rows() + len(self.starts) + len(self.parks) + len(self.requests)
+        return (
+            self.effects.rows()
+            + len(self.starts)
+            + len(self.parks)
+            + len(self.requests)
+            + len(self.letters)
+            + len(self.read)
+        )
 
     def wanted(self) -> bool:
         """Return whether there is anything to commit or to do after a commit."""
@@ -123,6 +161,8 @@ class Gathering:
             approval_ends=effects.approval_ends,
             caches=effects.caches,
             requests=self.requests,
+            letters=[letter for _, letter in self.letters],
+            read=[number for _, number in self.read],
         )
 
     def fail(self, error: Exception) -> None:
@@ -142,6 +182,8 @@ class Gathering:
         self.starts += other.starts
         self.parks += other.parks
         self.requests += other.requests
+        self.letters += other.letters
+        self.read += other.read
         self.acks += other.acks
         self.done += other.done
 
@@ -162,20 +204,18 @@ class Gathering:
     def strip(self, execution: int) -> None:
         """Take out all rows and effects of one execution: its start too, and its children's."""
         effects = self.effects
-        effects.results = [row for row in effects.results if row.execution != execution]
-        effects.events = [row for row in effects.events if row.execution != execution]
-        effects.finishes = [row for row in effects.finishes if row.execution != execution]
-        effects.changes = [row for row in effects.changes if row.execution != execution]
-        effects.reopens = [row for row in effects.reopens if row.execution != execution]
-        effects.approvals = [row for row in effects.approvals if row.execution != execution]
-        effects.approval_ends = [row for row in effects.approval_ends if row.execution != execution]
-        effects.caches = [row for row in effects.caches if row.execution != execution]
+        for kind in ROW_KINDS:
+            rows = getattr(effects, kind)
+            if rows:
+                setattr(effects, kind, [row for row in rows if row.execution != execution])
         effects.children = [wish for wish in effects.children if wish.parent != execution]
         self.requests = [row for row in self.requests if row.execution != execution]
+        self.letters = [one for one in self.letters if one[0] != execution]
+        self.read = [one for one in self.read if one[0] != execution]
         for starting in self.starts:
-            if starting.row.parent == execution:
+            if starting.whole == execution != starting.row.id:
                 starting.call.fail(InvariantBroken("the parent is out of service"))
-        self.starts = [one for one in self.starts if one.row.parent != execution]
+        self.starts = [one for one in self.starts if one.whole != execution]
         effects.ready = [ready for ready in effects.ready if ready.state.start.id != execution]
         effects.timers = [timer for timer in effects.timers if timer.execution != execution]
         effects.cancels = [cancel for cancel in effects.cancels if cancel.execution != execution]
@@ -195,30 +235,18 @@ def split(gathering: Gathering) -> dict[int, Batch]:
         return batch
 
     for starting in gathering.starts:
-        # A child's start row is nothing without the parent's event, and the other way round.
-        row = starting.row
-        batch = part(row.id if row.parent is None else row.parent)
+        batch = part(starting.whole)
         batch.starts.append(starting.row)
         batch.starts_current.append(starting.current)
-    effects = gathering.effects
-    for result in effects.results:
-        part(result.execution).results.append(result)
-    for event in effects.events:
-        part(event.execution).events.append(event)
-    for finish in effects.finishes:
-        part(finish.execution).finishes.append(finish)
-    for change in effects.changes:
-        part(change.execution).changes.append(change)
-    for reopen in effects.reopens:
-        part(reopen.execution).reopens.append(reopen)
-    for approval in effects.approvals:
-        part(approval.execution).approvals.append(approval)
-    for end in effects.approval_ends:
-        part(end.execution).approval_ends.append(end)
-    for cache in effects.caches:
-        part(cache.execution).caches.append(cache)
+    for kind in ROW_KINDS:
+        for row in getattr(gathering.effects, kind):
+            getattr(part(row.execution), kind).append(row)
     for request in gathering.requests:
         part(request.execution).requests.append(request)
+    for execution, letter in gathering.letters:
+        part(execution).letters.append(letter)
+    for execution, number in gathering.read:
+        part(execution).read.append(number)
     for park in gathering.parks:
         part(park.execution).parks.append(park)
     return parts

@@ -51,13 +51,17 @@ class OwnTypes:
         self.verdict: Verdict
         self.is_open: Callable[[Ready], bool]
 
-    def begin(self, work: Work) -> None:
-        """Let one try wait, or start its child; now, or once its blobs are loaded."""
+    def begin(self, work: Work, *, anew: bool = False) -> None:
+        """Let one try wait, or start its child; now, or once its blobs are loaded.
+
+        Args:
+            anew: start another child even though the try has one: that one cannot be retried.
+        """
         ready = work[0]
         state, task, item, try_, _, _ = ready
         if not self.is_open(ready) or key_of(ready) in self._busy:
             return
-        child = state.child(task, item)
+        child = None if anew else state.child(task, item)
         if state.waiting(task, item) is not None or (child is not None and child.try_ == try_):
             return
         if state.stopping(task):

@@ -1,5 +1,7 @@
 """The parts of one engine, made and tied together."""
 
+from functools import partial
+
 from bend_server.core.errors import DomainError
 from bend_server.core.ids import partition_of
 from bend_server.core.model import ExecutionStatus
@@ -18,6 +20,7 @@ from bend_server.engine.gate import Gate
 from bend_server.engine.inputs import Inputs
 from bend_server.engine.jobs import Jobs
 from bend_server.engine.live import Live
+from bend_server.engine.mailbox import Mailbox
 from bend_server.engine.options import Counters, EngineOptions
 from bend_server.engine.overlay import Overlay
 from bend_server.engine.own_types import OwnTypes
@@ -84,6 +87,7 @@ class Parts:
         self.starts = Starts(
             clock, chance, self.live, self.commits, plans, self.queues, self.jobs, options
         )
+        self.mailbox = Mailbox(store, queue, plans, self.live, self.commits, self.queues, self.jobs)
         self._make_dispatch()
         self._make_intake(chance)
         self._make_followers()
@@ -117,6 +121,7 @@ class Parts:
             self.starts,
             self.queues,
             self.children,
+            self.mailbox,
             self._counters,
         )
         self.own = OwnTypes(
@@ -217,6 +222,7 @@ class Parts:
             self.gate,
             self.children,
             self.queues,
+            self.mailbox,
             self.jobs,
             counters,
         )
@@ -240,14 +246,18 @@ class Parts:
         self.adoption.reopened = self.queues.reopened
         self.timers.fire = self.due.fire
         self.timers.expire = self.due.expire
-        for asking in (self.results, self.commands, self.slots):
+        for asking in (self.results, self.commands, self.slots, self.mailbox):
             asking.owner_slot = ownership.owner_slot
         self.waits.register = self.commands.register
         self.starts.send = self.commands.send
         self.controls.start_here = self._start_here
-        self.controls.give_up = self.children.give_up
         self.queues.cancel = self.children.cancel = self._cancel
-        self.children.retry = self.controls.retry_child
+        self.children.retry = self.mailbox.retry = self.controls.retry_child
+        self.children.ask_retry = self.mailbox.ask_retry
+        self.children.wait = self.waits.wait
+        self.children.durable = self.controls.durable
+        self.mailbox.refused = self.children.not_started
+        self.children.anew = partial(self.own.begin, anew=True)
         dispatch.gate = self.gate
         for judging in (
             self.own,
@@ -285,6 +295,7 @@ class Parts:
 
     def _opened(self, partitions: list[int], engines: int) -> None:
         self.slots.took_over(engines)
+        self.mailbox.look()
         self.jobs.spawn(self._admit(partitions))
 
     async def _admit(self, partitions: list[int]) -> None:
@@ -308,4 +319,6 @@ class Parts:
         self.queues.forget(partitions)
         self.children.forget(partitions)
         self.slots.forget(partitions)
+        self.inputs.forget(partitions)
+        self.cache.forget(partitions)
         self.watches.wake_all()

@@ -255,15 +255,24 @@ class Queues:
                     # What waits is not committed yet (its start tells), or ended just now.
                     break
                 for one in fresh:
-                    slots.running[one.execution] = None
-                    slots.waiting = max(0, slots.waiting - 1)
-                    if not await self._admit(one.execution):
-                        slots.running.pop(one.execution, None)
+                    await self._take_slot(slots, one.execution)
                 await self._commits.after()
         except DomainError as error:
             log.warning("queue_stands_still", key=key[2], reason=error.reason)
         finally:
             slots.busy = False
+
+    async def _take_slot(self, slots: Slots, execution: int) -> None:
+        slots.running[execution] = None
+        slots.waiting = max(0, slots.waiting - 1)
+        try:
+            admitted = await self._admit(execution)
+        except DomainError:
+            slots.running.pop(execution, None)
+            slots.waiting += 1
+            raise
+        if not admitted:
+            slots.running.pop(execution, None)
 
     async def _learn(self, key: Key, slots: Slots) -> None:
         """Read limit and strategy from the workflow's current revision."""

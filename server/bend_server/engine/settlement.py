@@ -19,6 +19,7 @@ from bend_server.engine.gate import Gate
 from bend_server.engine.gathering import Gathering, Starting
 from bend_server.engine.jobs import Jobs
 from bend_server.engine.live import Live
+from bend_server.engine.mailbox import Mailbox
 from bend_server.engine.options import Counters
 from bend_server.engine.overlay import Overlay
 from bend_server.engine.parking import Parking
@@ -62,6 +63,7 @@ class Settlement:
         gate: Gate,
         children: Children,
         queues: Queues,
+        mailbox: Mailbox,
         jobs: Jobs,
         counters: Counters,
     ) -> None:
@@ -82,6 +84,7 @@ class Settlement:
         self._gate = gate
         self._children = children
         self._queues = queues
+        self._mailbox = mailbox
         self._jobs = jobs
         self._counters = counters
 
@@ -107,14 +110,20 @@ class Settlement:
                 future.set_result(None)
         if gathering.parks:
             self._parking.parked(gathering.parks)
-        for event in effects.events:
-            if event.kind == EventKind.WAITING:
-                self._parking.look(event.execution, now_us)
+        if effects.events or gathering.letters:
+            self._follow_rare(gathering, now_us)
         self.follow(effects, now_us)
         ack = self._queue.ack
         for token in gathering.acks:
             ack(token)
         self._watches.committed(effects)
+
+    def _follow_rare(self, gathering: Gathering, now_us: int) -> None:
+        for event in gathering.effects.events:
+            if event.kind == EventKind.WAITING:
+                self._parking.look(event.execution, now_us)
+        if gathering.letters:
+            self._mailbox.sent(gathering.letters)
 
     def follow(self, effects: Effects, now_us: int) -> None:
         """Act on effects whose rows are durable (or that have none)."""

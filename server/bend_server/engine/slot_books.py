@@ -47,17 +47,18 @@ class SlotBooks:
         self._books: dict[str, Book] = {}
         self._touched: dict[str, None] = {}
         self._rates: dict[str, None] = {}
+        self._again: list[tuple[str, Holder, int]] = []
         self.closed_until_us = 0
 
     def __len__(self) -> int:
         return len(self._books)
 
     def ask(self, ask: Ask, asker: int, now_us: int) -> None:
-        """Note a wish, or that a wish still stands."""
+        """Note a wish, or that a wish still stands; who asks again has not heard of its grant."""
         book = self._book(ask, now_us)
         if ask.holder in book.holders:
-            if not ask.per_us:
-                book.holders[ask.holder] = now_us + LEASE_US
+            book.holders[ask.holder] = now_us + LEASE_US
+            self._again.append((ask.name, ask.holder, asker))
             return
         book.queue.setdefault(ask.holder, asker)
         self._touched[ask.name] = None
@@ -85,7 +86,7 @@ class SlotBooks:
         Args:
             everywhere: look at every key for leases that ran out, not only where something moved.
         """
-        granted: list[tuple[str, Holder, int]] = []
+        granted, self._again = self._again, []
         names = list(self._books) if everywhere else [*self._touched, *self._rates]
         self._touched.clear()
         for name in names:
@@ -132,6 +133,7 @@ class SlotBooks:
         self._books.clear()
         self._touched.clear()
         self._rates.clear()
+        self._again.clear()
 
     def _book(self, ask: Ask, now_us: int) -> Book:
         book = self._books.get(ask.name)

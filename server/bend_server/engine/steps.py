@@ -173,7 +173,8 @@ class Steps:
 
     def doom(self, state: ExecutionState, reason: str, now_us: int, effects: Effects) -> None:
         """End a new execution at once, into effects of the caller's choice."""
-        machine.request_cancel(state, reason, "", now_us, self._chance, effects)
+        text = "as many executions with this concurrency key run as may"
+        machine.request_cancel(state, text, "", now_us, self._chance, effects, code=reason)
 
     def call(self, state: ExecutionState, verb: Callable[[Effects], bool]) -> bool:
         """Run one verb; a fault takes the execution out of service."""

@@ -146,7 +146,7 @@ class Sweeper:
         except DomainError as error:
             log.warning("overdue_unusable", execution=execution, reason=error.reason)
             return False
-        if state is None or not state.start.deadline_us:
+        if state is None or not state.deadline_us:
             return False
         if state.quarantined:
             # It waits for a person, not for a deadline, and not in memory.

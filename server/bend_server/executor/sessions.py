@@ -23,12 +23,14 @@ class Session:
         "connected_us",
         "control",
         "credit",
+        "drained",
         "draining",
         "ended",
         "free",
         "groups",
         "heard_at",
         "instance_id",
+        "leaving",
         "left",
         "link",
         "namespace",
@@ -55,7 +57,10 @@ class Session:
         self.heard_at = now
         self.connected_us = now_us
         self.next_due = NEVER
+        # It gets no new tasks: it asked for that (leaving), or people did (drained).
         self.draining = False
+        self.drained = False
+        self.leaving = False
         self.left = False
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.waiter: asyncio.Future[None] | None = None
@@ -68,6 +73,13 @@ class Session:
             self.ended.set_result(None)
         else:
             self.ended.set_exception(error)
+
+    def drain(self, *, leaving: bool = False, drained: bool | None = None) -> bool:
+        """Note who wants that it gets no new tasks; return whether it gets any changed."""
+        self.leaving = self.leaving or leaving
+        self.drained = self.drained if drained is None else drained
+        before, self.draining = self.draining, self.leaving or self.drained
+        return before != self.draining
 
     def kick(self) -> None:
         """There is something to write."""

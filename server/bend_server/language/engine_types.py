@@ -8,7 +8,7 @@ from bend_server.core import limits
 from bend_server.core.model import TaskKind
 from bend_server.language.cel_library import Programs
 from bend_server.language.findings import Path, cut, nearest
-from bend_server.language.keys import ENGINE_INPUTS, NAME_PATTERN, JsonSchema
+from bend_server.language.keys import ENGINE_INPUTS, NAME_PATTERN, TASK, JsonSchema
 from bend_server.language.reader import Reader
 from bend_server.language.schemas import BadSchema, Schema
 from bend_server.language.templates import OPEN
@@ -105,7 +105,7 @@ def check_inputs(
     findings = reader.findings
     for key in inputs:
         if key not in keys:
-            near = nearest(key, keys)
+            near = nearest(key, [*keys, *TASK])
             findings.add(
                 "UNKNOWN_KEY",
                 f"type '{word}' has no key '{cut(key, 80)}'{near}",

@@ -37,6 +37,7 @@ Gap = Callable[[Scope, list[Hole]], bytes]
 Part = bytes | Gap
 OPEN, CLOSE = "{{", "}}"
 _WHOLE_PATH = re.compile(r"\{\{\s*[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*\s*\}\}")
+_INNER = re.compile(r"\{\{.*?\}\}", re.DOTALL)
 # With one of these in it, or a third brace after it, a template may not end at the first }}.
 _INTRICATE = re.compile(r"""['"{]|\}\}\}""")
 
@@ -123,7 +124,14 @@ def _end_of(text: str, start: int) -> int:
     raise BadExpression("'{{' is not closed by '}}'", start - 2, "BAD_TEMPLATE")
 
 
-def _only(pieces: list[str | Embedded]) -> str:
+def _bare(text: str) -> str:
+    """Return the expression that a bare one or one template stands for."""
+    if not text.startswith(OPEN):
+        if _INNER.search(text):
+            said = "in an expression names stand bare: a.x, not '{{a.x}}'"
+            raise BadExpression(said, text.index(OPEN), "BAD_TEMPLATE")
+        return text
+    pieces = split_template(text)
     if len(pieces) != 1 or not isinstance(pieces[0], Embedded):
         raise BadExpression("a bare expression or one {{ }} goes here", 0)
     return pieces[0].source
@@ -169,8 +177,7 @@ class Templates:
         """Compile a bare expression or one template; None after a finding."""
         text = source.strip()
         try:
-            if text.startswith(OPEN):
-                text = _only(split_template(text))
+            text = _bare(text)
             return compile_expression(text, self._names, self._programs)
         except BadExpression as error:
             self.refuse(error, text, path)

@@ -16,7 +16,8 @@ from bend_server.local.process import Check, ProcessSpec
 ADDRESS = "127.0.0.1"
 USER = "/user/dev"
 BUILTIN = "/component/builtin"
-BUILTIN_COMPONENTS = ("http", "model")
+# Those that every mesh serves; `shell` is off until the operator enables it.
+BUILTIN_COMPONENTS = ("http", "python", "grpc", "model", "sql", "kafka")
 IDENTITIES = ("/engine", "/executor", "/gateway", "/nats", "/bench", BUILTIN, USER)
 REGISTRY = "/registry"
 STOP_SERVER_S = 10.0
@@ -328,6 +329,7 @@ class Mesh:
             "BEND_MODEL_PATH": str(settings.model_path or ""),
             "BEND_LOG_LEVEL": settings.log_level,
             "BEND_HTTP_ALLOW": settings.http_allow,
+            "BEND_BREAKING_CONTRACTS": settings.breaking_contracts,
             "BEND_COMPONENTS_FILE": str(settings.components_file or ""),
             "BEND_SECRETS_DIR": str(settings.secrets_dir or ""),
             "BEND_OTLP_ENDPOINT": settings.otlp_endpoint,

@@ -201,6 +201,10 @@ class ControlStore(Protocol):
         """Read one approval."""
         ...
 
+    async def has_letter(self, dedupe_key: str) -> bool:
+        """Return whether a letter waits for its receiver."""
+        ...
+
     async def letters(self, partitions: Sequence[int], limit: int) -> list[StoredLetter]:
         """Return the letters of the partitions, by id."""
         ...

@@ -22,6 +22,8 @@ _ALL = frozenset(
         "executions:signal",
         "components:read",
         "components:register",
+        # Which versions and instances get tasks.
+        "components:operate",
         "pools:admin",
         "tasks:serve",
     )
@@ -115,6 +117,10 @@ RULES: dict[str, Rule] = {
             "ListComponents": ("components:read", _USUAL, True),
             "ListComponentVersions": ("components:read", _USUAL, True),
             "ListInstances": ("components:read", _USUAL, True),
+            "DeprecateComponentVersion": ("components:operate", _USUAL, True),
+            "CheckCompatibility": ("components:read", _USUAL, True),
+            "DrainInstance": ("components:operate", _USUAL, True),
+            "SetComponentWeights": ("components:operate", _USUAL, True),
         },
     ),
     **_rules(

@@ -76,6 +76,7 @@ class MemoryDatabase:
         self.workflows: dict[tuple[str, str], WorkflowSummary] = {}
         self.revisions: dict[tuple[str, str, int], StoredRevision] = {}
         self.components: dict[tuple[str, str], dict[str, ComponentRow]] = {}
+        self.weights: dict[tuple[str, str], dict[str, int]] = {}
         self.pools: dict[tuple[str, str], PoolRow] = {}
         self.control = ControlTables()
 

@@ -228,6 +228,11 @@ class MemoryControl:
         """Read one approval."""
         return self._db.control.approvals.get((execution, task, item, try_))
 
+    async def has_letter(self, dedupe_key: str) -> bool:
+        """Return whether a letter waits for its receiver."""
+        kept = self._db.control.letters.values()
+        return any(letter.dedupe_key == dedupe_key for letter in kept)
+
     async def letters(self, partitions: Sequence[int], limit: int) -> list[StoredLetter]:
         """Return letters, by id."""
         found = [

@@ -230,6 +230,11 @@ class SqlControl:
         found = await self._db.query(lambda connection: connection.execute(query).first())
         return None if found is None else ApprovalSummary._make(found)
 
+    async def has_letter(self, dedupe_key: str) -> bool:
+        """Return whether a letter waits for its receiver."""
+        query = select(mailbox.c.id).where(mailbox.c.dedupe_key == dedupe_key)
+        return bool(await self._all(query))
+
     async def letters(self, partitions: Sequence[int], limit: int) -> list[StoredLetter]:
         """Return letters, by id."""
         columns = mailbox.c

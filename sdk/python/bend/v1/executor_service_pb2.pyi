@@ -109,13 +109,14 @@ class ConnectResponse(_message.Message):
     def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., tasks: _Optional[_Union[TaskBatch, _Mapping]] = ..., cancels: _Optional[_Union[CancelBatch, _Mapping]] = ..., go_away: _Optional[_Union[GoAway, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("protocol_version", "instance_id", "sdk", "components", "credit", "held", "pool_instance")
+    __slots__ = ("protocol_version", "instance_id", "sdk", "components", "credit", "held", "rotates", "pool_instance")
     PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
     INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
     SDK_FIELD_NUMBER: _ClassVar[int]
     COMPONENTS_FIELD_NUMBER: _ClassVar[int]
     CREDIT_FIELD_NUMBER: _ClassVar[int]
     HELD_FIELD_NUMBER: _ClassVar[int]
+    ROTATES_FIELD_NUMBER: _ClassVar[int]
     POOL_INSTANCE_FIELD_NUMBER: _ClassVar[int]
     protocol_version: int
     instance_id: str
@@ -123,8 +124,9 @@ class Hello(_message.Message):
     components: _containers.RepeatedCompositeFieldContainer[_component_pb2.ComponentContract]
     credit: int
     held: _containers.RepeatedCompositeFieldContainer[HeldTask]
+    rotates: bool
     pool_instance: str
-    def __init__(self, protocol_version: _Optional[int] = ..., instance_id: _Optional[str] = ..., sdk: _Optional[str] = ..., components: _Optional[_Iterable[_Union[_component_pb2.ComponentContract, _Mapping]]] = ..., credit: _Optional[int] = ..., held: _Optional[_Iterable[_Union[HeldTask, _Mapping]]] = ..., pool_instance: _Optional[str] = ...) -> None: ...
+    def __init__(self, protocol_version: _Optional[int] = ..., instance_id: _Optional[str] = ..., sdk: _Optional[str] = ..., components: _Optional[_Iterable[_Union[_component_pb2.ComponentContract, _Mapping]]] = ..., credit: _Optional[int] = ..., held: _Optional[_Iterable[_Union[HeldTask, _Mapping]]] = ..., rotates: _Optional[bool] = ..., pool_instance: _Optional[str] = ...) -> None: ...
 
 class HeldTask(_message.Message):
     __slots__ = ("run_id", "resume_token")

@@ -58,18 +58,57 @@ class StartedNotice(_message.Message):
     def __init__(self, keys: _Optional[_Iterable[_Union[TaskKey, _Mapping]]] = ..., workers: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class InstanceAnnouncement(_message.Message):
-    __slots__ = ("executor", "sequence", "incarnation", "groups", "leaving")
+    __slots__ = ("executor", "sequence", "incarnation", "groups", "leaving", "policies")
     EXECUTOR_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     GROUPS_FIELD_NUMBER: _ClassVar[int]
     LEAVING_FIELD_NUMBER: _ClassVar[int]
+    POLICIES_FIELD_NUMBER: _ClassVar[int]
     executor: str
     sequence: int
     incarnation: int
     groups: _containers.RepeatedCompositeFieldContainer[GroupAnnouncement]
     leaving: bool
-    def __init__(self, executor: _Optional[str] = ..., sequence: _Optional[int] = ..., incarnation: _Optional[int] = ..., groups: _Optional[_Iterable[_Union[GroupAnnouncement, _Mapping]]] = ..., leaving: _Optional[bool] = ...) -> None: ...
+    policies: Policies
+    def __init__(self, executor: _Optional[str] = ..., sequence: _Optional[int] = ..., incarnation: _Optional[int] = ..., groups: _Optional[_Iterable[_Union[GroupAnnouncement, _Mapping]]] = ..., leaving: _Optional[bool] = ..., policies: _Optional[_Union[Policies, _Mapping]] = ...) -> None: ...
+
+class Policies(_message.Message):
+    __slots__ = ("components", "whole")
+    COMPONENTS_FIELD_NUMBER: _ClassVar[int]
+    WHOLE_FIELD_NUMBER: _ClassVar[int]
+    components: _containers.RepeatedCompositeFieldContainer[ComponentPolicy]
+    whole: bool
+    def __init__(self, components: _Optional[_Iterable[_Union[ComponentPolicy, _Mapping]]] = ..., whole: _Optional[bool] = ...) -> None: ...
+
+class ComponentPolicy(_message.Message):
+    __slots__ = ("namespace", "component", "weights", "deprecated")
+    class WeightsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    COMPONENT_FIELD_NUMBER: _ClassVar[int]
+    WEIGHTS_FIELD_NUMBER: _ClassVar[int]
+    DEPRECATED_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    component: str
+    weights: _containers.ScalarMap[str, int]
+    deprecated: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, namespace: _Optional[str] = ..., component: _Optional[str] = ..., weights: _Optional[_Mapping[str, int]] = ..., deprecated: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class DrainNotice(_message.Message):
+    __slots__ = ("namespace", "instance_id", "drain")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
+    DRAIN_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    instance_id: str
+    drain: bool
+    def __init__(self, namespace: _Optional[str] = ..., instance_id: _Optional[str] = ..., drain: _Optional[bool] = ...) -> None: ...
 
 class GroupAnnouncement(_message.Message):
     __slots__ = ("group", "namespace", "component", "version", "labels", "credit", "long_running", "instances")
