@@ -30,6 +30,7 @@ if _rich is None:
 
 from bend.errors import ConfigurationError  # noqa: E402
 from bend_server.config import Settings, load  # noqa: E402
+from bend_server.core.errors import DependencyDown  # noqa: E402
 from bend_server.rpc.identity import Authenticator  # noqa: E402
 from bend_server.rpc.server import RpcServer, Service, TlsFiles, serve  # noqa: E402
 from bend_server.telemetry import logs  # noqa: E402
@@ -38,6 +39,8 @@ from bend_server.telemetry.clock import SystemChance, SystemClock  # noqa: E402
 CONFIGURATION_EXIT = 2
 FAULT_EXIT = 1
 NATS_S = 20.0
+DATABASE_S = 20.0
+DATABASE_PAUSE_S = 0.1
 CALLS_GRACE_S = 3.0
 WATCH_S = 0.25
 PARENT_S = 1.0
@@ -104,12 +107,29 @@ class Process:
         return await asyncio.to_thread(ObjectBlobs, self.settings.blobs)
 
     async def stores(self, stack: AsyncExitStack) -> Any:
-        """Open the database; closed with the stack."""
+        """Open the database; closed with the stack.
+
+        One that is away, or still reads its log after a crash, is waited for as NATS is: ending
+        here would cost the whole start of this process again, after a growing pause.
+        """
         from bend_server.storage.opening import open_store
 
-        opened = await open_store(self.settings.database, self.clock)
-        stack.push_async_callback(opened.close)
-        return opened
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + DATABASE_S
+        told = False
+        while True:
+            try:
+                opened = await open_store(self.settings.database, self.clock)
+            except DependencyDown as error:
+                if loop.time() >= deadline:
+                    raise
+                if not told:
+                    told = True
+                    _log.warning("database_awaited", error=str(error))
+                await asyncio.sleep(DATABASE_PAUSE_S)
+            else:
+                stack.push_async_callback(opened.close)
+                return opened
 
     async def serve(self, services: list[Service], stack: AsyncExitStack) -> RpcServer:
         """Listen, not yet serving; stopped with the stack."""
