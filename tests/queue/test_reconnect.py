@@ -161,19 +161,23 @@ def test_what_a_closed_pull_still_gets_is_handed_back(server: NatsServer) -> Non
     @in_loop
     async def scenario() -> None:
         async with connected(server) as queue, connected(server) as other:
-            for turn in range(20):
-                subject, durable = f"tasks.{turn}", f"g-{turn}"
-                leaving = await queue.consume(TASKS, subject, durable, 600, None)
-                leaving.demand(100)
-                sending = asyncio.gather(*(other.publish(subject, b"x") for _ in range(50)))
-                await leaving.next()
-                await leaving.close()
-                await sending
-                staying = await other.consume(TASKS, subject, durable, 600, None)
-                staying.demand(100)
-                for _ in range(49):
-                    assert await _next(staying) == b"x"
-                await staying.close()
+            leaving = await queue.consume(TASKS, "tasks.a", "g-a", 600, None)
+            leaving.demand(100)
+            await other.publish("tasks.a", b"first")
+            assert await _next(leaving) == b"first"
+            reader = queue._link.client._transport._io_reader._transport
+            reader.pause_reading()
+            for _ in range(20):
+                await other.publish("tasks.a", b"late")
+            closing = asyncio.create_task(leaving.close())
+            for _ in range(10):
+                await asyncio.sleep(0)
+            reader.resume_reading()
+            await closing
+            staying = await other.consume(TASKS, "tasks.a", "g-a", 600, None)
+            staying.demand(100)
+            for _ in range(20):
+                assert await _next(staying) == b"late"
 
     scenario()
 
