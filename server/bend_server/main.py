@@ -11,7 +11,6 @@ import gc
 import os
 import signal
 import socket
-import ssl
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
@@ -35,6 +34,7 @@ from bend_server.rpc.identity import Authenticator  # noqa: E402
 from bend_server.rpc.server import RpcServer, Service, TlsFiles, serve  # noqa: E402
 from bend_server.telemetry import logs  # noqa: E402
 from bend_server.telemetry.clock import SystemChance, SystemClock  # noqa: E402
+from bend_server.tls import client_context  # noqa: E402
 
 CONFIGURATION_EXIT = 2
 FAULT_EXIT = 1
@@ -86,11 +86,9 @@ class Process:
         """Connect to NATS; closed with the stack. Engines make the streams, executors use them."""
         from bend_server.queue.jetstream import NatsQueue, StreamOptions
 
-        context = ssl.create_default_context(cafile=str(self.tls.roots))
-        context.load_cert_chain(self.tls.certificate, self.tls.key)
         connected = await NatsQueue.connect(
             self.place.nats,
-            context,
+            client_context(self.tls.roots, self.tls.certificate, self.tls.key),
             self.name,
             streams=StreamOptions() if self.identity == "engine" else None,
             jetstream=self.role != "registry",
