@@ -18,6 +18,7 @@ from pathlib import Path
 import uvloop
 from sqlalchemy import text
 
+from bend_server.bench.lock import heavy
 from bend_server.core.ids import COUNTER_BITS, EPOCH_MS, PARTITION_BITS, PARTITIONS
 from bend_server.engine import Engine, EngineOptions
 from bend_server.engine.plans import StoredPlans
@@ -126,6 +127,7 @@ def main() -> None:
     gc.set_threshold(50_000)
     for kind in arguments.kinds:
         with (
+            heavy(),
             tempfile.TemporaryDirectory() as folder,
             asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
         ):
