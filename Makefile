@@ -38,6 +38,7 @@ format: $(STAMP)
 
 generate: $(STAMP)
 	$(BIN)/python protos/generate.py
+	$(BIN)/bend schema > docs/workflow.schema.json
 
 bench: $(STAMP)
 	$(BIN)/bend bench

@@ -7,9 +7,12 @@ import json
 import time
 from collections.abc import Callable
 
+import yaml
+
 from bend_server.language import compile_document
 from tests.language.documents import plan_of
 from tests.language.scopes import FakeScope
+from tests.language.test_bounds import SHAPES
 
 TASKS = 20_000
 ROUNDS = 3
@@ -80,6 +83,17 @@ def compilation() -> None:
         )
 
 
+def shapes() -> None:
+    """Print what creating a workflow of each shape costs: compiling its YAML, and the plan."""
+    for shape, tasks in SHAPES.items():
+        data = yaml.dump({"name": "w", "tasks": tasks}, Dumper=yaml.CSafeDumper).encode()
+
+        def create(data: bytes = data) -> None:
+            compile_document(data, "application/yaml").plan("default", 1, {"x": 1})
+
+        report(f"create {shape}", seconds(create), "s")
+
+
 def rendering() -> None:
     """Print the figures of filling templates."""
     scope = FakeScope(
@@ -107,3 +121,4 @@ def rendering() -> None:
 if __name__ == "__main__":
     rendering()
     compilation()
+    shapes()

@@ -5,6 +5,7 @@ import random
 from typing import Any
 
 from bend_server.core.errors import DomainError
+from bend_server.core.model import Reopen
 from bend_server.ports.store import Batch, Lease, Park, StatusChange
 from bend_server.storage.memory import MemoryDatabase
 from bend_server.storage.stores import Stores, memory_stores
@@ -65,6 +66,8 @@ def random_batch(chance: random.Random, base: int) -> Batch:
         )
     if chance.random() < 0.5:
         batch.finishes = few(lambda: finish_row(execution(), 9, status=chance.choice([4, 5])), 2)
+    if chance.random() < 0.2:
+        batch.reopens = [Reopen(execution(), chance.choice([1, 2, 3]), T0_US + 5)]
     return batch
 
 

@@ -1,11 +1,8 @@
 """REST on a real mesh: Envoy, engine, executor and the built-in components, from outside only."""
 
-import contextlib
 import json
 import ssl
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -15,9 +12,9 @@ import pytest
 
 from bend_server.bench.lock import heavy
 from bend_server.bench.mesh import Mesh
+from tests.e2e.stand_in import DIGITS, Service, service
 
 pytestmark = [pytest.mark.kill, pytest.mark.timeout(600)]
-DIGITS = b'{"id": 12345678901234567890123, "text": "\xc3\xbc"}'
 CALL = """
 name: call
 tasks:
@@ -37,50 +34,10 @@ tasks:
 """
 
 
-class Service(BaseHTTPRequestHandler):
-    """What the workflows call: /json, /large, /flaky (503 at first), /held (until released)."""
-
-    protocol_version = "HTTP/1.1"
-    released = threading.Event()
-    failures: dict[str, int] = {}
-
-    def do_GET(self) -> None:
-        code, body, headers = 200, DIGITS, {}
-        if self.path.startswith("/large"):
-            body = b'{"x": "' + b"x" * 6_000_000 + b'"}'
-        elif self.path.startswith("/flaky") and not self.failures.get(self.path):
-            self.failures[self.path] = 1
-            code, body, headers = 503, b'"busy"', {"Retry-After": "0"}
-        elif self.path.startswith("/held"):
-            self.released.wait(60)
-        self.answer(code, body, headers)
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
-        self.answer(200, body, {})
-
-    def answer(self, code: int, body: bytes, headers: dict[str, str]) -> None:
-        self.send_response(code)
-        for name, value in {**headers, "Content-Type": "application/json"}.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        with contextlib.suppress(ConnectionError):
-            self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
-
-
-@pytest.fixture(scope="module")
-def service() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Service)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    Service.released.set()
-    server.shutdown()
-    server.server_close()
+@pytest.fixture(scope="module", name="service")
+def stand_in() -> Iterator[str]:
+    with service() as address:
+        yield address
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,13 @@
 """One execution driven by hand: a test says what happens, and looks at what came of it."""
 
+from collections.abc import Callable
+from typing import Any
+
 from bend_server.core import machine
 from bend_server.core.effects import FINISH, Effects, TimerKind
 from bend_server.core.model import (
     ITEM_NONE,
+    EventKind,
     EventRow,
     ExecutionStatus,
     Failure,
@@ -14,11 +18,14 @@ from bend_server.core.model import (
     TaskStatus,
 )
 from bend_server.core.plan import Plan
-from bend_server.core.state import BlobOutput, ExecutionState
+from bend_server.core.state import BlobOutput, Control, ExecutionState
+from bend_server.core.units import Fan, Units
+from bend_server.core.waits import SignalTaken, Wait
 from tests.kit.plans import NOW_US, start_row
 
 SECOND_US = 1_000_000
 BLOB = b"7"
+NEW_RUN = (EventKind.RETRIED, EventKind.RESET)
 
 
 class FullJitter:
@@ -29,30 +36,71 @@ class FullJitter:
         return high
 
 
-def snapshot(state: ExecutionState) -> dict[str, object]:
-    """Return everything that the state knows, comparable, without what is lent to it."""
+def _columns(units: Units) -> dict[str, object]:
+    """Return what units have, without what is lent to them."""
     outputs = [
-        output.key if isinstance(output, BlobOutput) else output for output in state.outputs or ()
+        output.key if isinstance(output, BlobOutput) else output for output in units.outputs or ()
     ]
     return {
-        "status": state.status,
-        "seq": state.seq,
-        "statuses": bytes(state.statuses),
-        "remaining": list(state.remaining),
-        "tries": list(state.tries),
-        "outputs": outputs,
-        "times": list(state.times or ()),
-        "unfinished": state.unfinished,
-        "ending": state.ending,
-        "grace_us": state.grace_us,
-        "quarantined": state.quarantined,
-        "error": state.error,
-        "result": state.result,
-        "errors": state.errors or {},
-        "due": state.due or {},
-        "firsts": state.firsts or {},
-        "attempts": state.attempts or {},
+        "statuses": bytes(units.statuses),
+        "tries": list(units.tries),
+        "outputs": outputs if any(output is not None for output in outputs) else [],
+        "times": list(units.times or ()),
+        "errors": units.errors or {},
+        "due": units.due or {},
+        "firsts": units.firsts or {},
+        "bases": units.bases or {},
+        "attempts": units.attempts or {},
+        "iterations": units.iterations or {},
+        "undecided": units.undecided or set(),
     }
+
+
+def _fan(fan: Fan) -> dict[str, object]:
+    names = ("window", "count", "next", "active", "left", "failed", "halted")
+    return _columns(fan) | {name: getattr(fan, name) for name in names}
+
+
+def _control(control: Control | None) -> dict[str, object]:
+    if control is None:
+        control = Control()
+    return {name: getattr(control, name) for name in Control.__slots__} | {
+        "listeners": {name: list(keys) for name, keys in control.listeners.items()},
+        "signals": {name: list(kept) for name, kept in control.signals.items()},
+    }
+
+
+def snapshot(state: ExecutionState) -> dict[str, object]:
+    """Return everything that the state knows, comparable, without what is lent to it."""
+    names = [
+        "run",
+        "status",
+        "seq",
+        "unfinished",
+        "taking_part",
+        "phase",
+        "ending",
+        "grace_us",
+        "deadline_us",
+        "quarantined",
+        "error",
+        "result",
+    ]
+    return (
+        _columns(state)
+        | {name: getattr(state, name) for name in names}
+        | {
+            "remaining": list(state.remaining),
+            "fans": {task: _fan(fan) for task, fan in (state.fans or {}).items()},
+            "control": _control(state.control),
+        }
+    )
+
+
+def _without_hints(statuses: bytearray) -> bytes:
+    """Return statuses in which nobody heard that a try has started."""
+    scheduled, began = int(TaskStatus.SCHEDULED), int(TaskStatus.RUNNING)
+    return bytes(statuses).translate(bytes.maketrans(bytes([began]), bytes([scheduled])))
 
 
 class Run:
@@ -75,6 +123,9 @@ class Run:
         """Keep the rows of the last effects."""
         self.results += self.last.results
         self.events += self.last.events
+        if any(row.run > 1 and row.kind in NEW_RUN for row in self.last.events):
+            assert self.last.reopens, "a new run has to open the execution again"
+            self.finish = None
         for row in self.last.finishes:
             assert self.finish is None, "a run finishes once"
             self.finish = row
@@ -84,9 +135,14 @@ class Run:
         self.last = Effects()
         return self.last
 
-    def status(self, task: str) -> str:
-        """Return a task's status by name."""
-        return self.state.task_status(self.plan.index[task]).name
+    def status(self, task: str, item: int = ITEM_NONE) -> str:
+        """Return the status of a task, or of an item, by name."""
+        return self.state.unit_status(self.plan.index[task], item).name
+
+    def items(self, task: str) -> list[str]:
+        """Return the statuses of a task's items by name."""
+        fan = self.state.fan(self.plan.index[task])
+        return [self.status(task, item) for item in range(0 if fan is None else fan.count)]
 
     def statuses(self) -> dict[str, str]:
         """Return every task's status by name."""
@@ -96,24 +152,33 @@ class Run:
         """Return the ids of the tasks with an open try."""
         return [t.id for t in self.plan.tasks if self.state.open_try(t.index)]
 
+    def open_items(self, task: str) -> list[int]:
+        """Return the items of a task with an open try."""
+        index = self.plan.index[task]
+        fan = self.state.fan(index)
+        count = 0 if fan is None else fan.count
+        return [item for item in range(count) if self.state.open_try(index, item)]
+
     def outcome(
         self,
         task: str,
         status: TaskStatus = TaskStatus.COMPLETED,
         *,
+        item: int = ITEM_NONE,
         output: bytes | None = None,
         failure: Failure | None = None,
         try_: int | None = None,
         blob: str | None = None,
     ) -> Outcome:
-        """Return an outcome for a task's open try (or the try given)."""
+        """Return an outcome for a unit's open try (or the try given)."""
         index = self.plan.index[task]
+        units, at = self.state.unit(index, item)
         if output is None and blob is None and status == TaskStatus.COMPLETED:
             output = b"1"
         return Outcome(
             index,
-            ITEM_NONE,
-            self.state.tries[index] if try_ is None else try_,
+            item,
+            units.tries[at] if try_ is None else try_,
             status,
             output,
             blob,
@@ -131,9 +196,9 @@ class Run:
         self.commit()
         return changed
 
-    def complete(self, task: str, output: bytes = b"1") -> bool:
-        """Complete a task's open try."""
-        return self.apply(self.outcome(task, output=output))
+    def complete(self, task: str, output: bytes = b"1", item: int = ITEM_NONE) -> bool:
+        """Complete a unit's open try."""
+        return self.apply(self.outcome(task, output=output, item=item))
 
     def fail(
         self,
@@ -142,10 +207,60 @@ class Run:
         *,
         retryable: bool = False,
         wait_us: int | None = None,
+        item: int = ITEM_NONE,
     ) -> bool:
-        """Fail a task's open try."""
+        """Fail a unit's open try."""
         failure = Failure(reason, "it broke", retryable, wait_us)
-        return self.apply(self.outcome(task, TaskStatus.FAILED, failure=failure))
+        return self.apply(self.outcome(task, TaskStatus.FAILED, failure=failure, item=item))
+
+    def wait(
+        self, task: str, *, item: int = ITEM_NONE, seconds: float = 0, name: str = "", **more: Any
+    ) -> bool:
+        """Let a unit's open try begin to wait, as the engine does when it renders its input."""
+        index = self.plan.index[task]
+        due_us = self.now_us + int(seconds * SECOND_US) if seconds else 0
+        wait = Wait(self.plan.tasks[index].kind, due_us, name, **more)
+        try_ = self.state.open_try(index, item)
+        return bool(self.does(machine.begin_wait, index, item, try_, wait))
+
+    def signal(self, name: str, payload: bytes = b"1", actor: str = "ada") -> SignalTaken:
+        """Give a signal."""
+        return SignalTaken(self.does(machine.signal, name, payload, actor))
+
+    def decide(self, task: str, *, approved: bool, item: int = ITEM_NONE) -> bool:
+        """Decide a pending approval."""
+        index = self.plan.index[task]
+        try_ = self.state.open_try(index, item)
+        more = (approved, "fine" if approved else "no", b'{"n":1}', "bob")
+        return bool(self.does(machine.decide_approval, index, item, try_, *more))
+
+    def child(self, task: str, child: int = 99, *, item: int = ITEM_NONE) -> bool:
+        """Start a child for a unit's open try."""
+        index = self.plan.index[task]
+        try_ = self.state.open_try(index, item)
+        return bool(self.does(machine.begin_child, index, item, try_, child, f"c-{child}"))
+
+    def does(self, verb: Callable[..., Any], *arguments: Any) -> Any:
+        """Call a verb of the machine and commit what it wrote."""
+        changed = verb(self.state, *arguments, self.now_us, self.chance, self.fresh())
+        self.commit()
+        return changed
+
+    def pause(self, reason: str = "lunch", actor: str = "ada") -> bool:
+        """Pause the execution."""
+        return bool(self.does(machine.pause, reason, actor))
+
+    def unpause(self, actor: str = "ada") -> bool:
+        """End the pause."""
+        return bool(self.does(machine.unpause, actor))
+
+    def retry(self, reason: str = "again", actor: str = "ada") -> bool:
+        """Open a new run from what failed."""
+        return bool(self.does(machine.retry, reason, actor))
+
+    def reset(self, task: str, reason: str = "again", actor: str = "ada") -> bool:
+        """Open a new run from a task."""
+        return bool(self.does(machine.reset, self.plan.index[task], reason, actor))
 
     def cancel(self, reason: str = "enough", actor: str = "ada") -> bool:
         """Ask for a cancel."""
@@ -156,11 +271,15 @@ class Run:
         return changed
 
     def pass_time(self, seconds: float) -> None:
-        """Let time pass and fire what is due: retries, grace, deadline."""
+        """Let time pass and fire what is due: retries, waits, grace, deadline."""
         self.now_us += int(seconds * SECOND_US)
         effects = self.fresh()
-        for task in list(self.state.due or ()):
-            machine.retry_due(self.state, task, ITEM_NONE, self.now_us, self.chance, effects)
+        for due_us, task, item in sorted(self.state.dues()):
+            if due_us > self.now_us:
+                break
+            machine.retry_due(self.state, task, item, self.now_us, self.chance, effects)
+            try_ = self.state.open_try(task, item)
+            machine.wait_due(self.state, task, item, try_, self.now_us, self.chance, effects)
         machine.grace_over(self.state, self.now_us, self.chance, effects)
         machine.execution_timed_out(self.state, self.now_us, self.chance, effects)
         self.commit()
@@ -181,14 +300,24 @@ class Run:
         effects = Effects()
         machine.resume(copy, self.now_us, self.chance, effects)
         for wait in effects.blobs:  # grows when a decision needs one more
-            if wait.task != FINISH and self.state.statuses[wait.task] != TaskStatus.PENDING:
+            if wait.task != FINISH and not self.in_doubt(wait.task, wait.asker):
                 machine.blob_loaded(copy, wait, BLOB, self.now_us, self.chance, effects)
         assert not effects.rows(), "recovery wrote rows for what has them"
         live, replayed = snapshot(self.state), snapshot(copy)
-        scheduled, began = int(TaskStatus.SCHEDULED), int(TaskStatus.RUNNING)
-        table = bytes.maketrans(bytes([began]), bytes([scheduled]))
-        live["statuses"] = bytes(self.state.statuses).translate(table)
-        assert live == replayed
+        for state, said in ((self.state, live), (copy, replayed)):
+            said["statuses"] = _without_hints(state.statuses)
+            fans = said["fans"]
+            assert isinstance(fans, dict)
+            for task, fan in (state.fans or {}).items():
+                fans[task]["statuses"] = _without_hints(fan.statuses)
+        assert live == replayed, [
+            (name, live[name], replayed[name]) for name in live if live[name] != replayed[name]
+        ]
+
+    def in_doubt(self, task: int, item: int) -> bool:
+        """Return whether a decision about a unit waits for a blob."""
+        units, index = self.state.unit(task, item)
+        return units.in_doubt(index) or units.statuses[index] == TaskStatus.PENDING
 
     @property
     def ended(self) -> str:

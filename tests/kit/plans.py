@@ -5,15 +5,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bend_server.core import limits
-from bend_server.core.model import Outcome, RunIf, StartRow, TaskStatus
+from bend_server.core.model import Outcome, Phase, RunIf, StartRow, TaskKind, TaskStatus
 from bend_server.core.plan import (
+    CachePlan,
     Condition,
     InputTemplate,
+    ItemsTemplate,
     OutputTemplate,
     Plan,
     Rendered,
+    RepeatPlan,
     RetryPolicy,
     Scope,
+    SlotPlan,
     TaskPlan,
 )
 
@@ -39,6 +43,27 @@ class Task:
     component: str = "test.echo"
     render: InputTemplate = render_nothing
     timeout_us: int = limits.TASK_TIMEOUT_US
+    kind: TaskKind = TaskKind.COMPONENT
+    phase: Phase = Phase.MAIN
+    for_each: ItemsTemplate | None = None
+    parallel_max: int = limits.PARALLEL_DEFAULT
+    repeat: RepeatPlan | None = None
+    undoes: str | None = None
+    cache: CachePlan | None = None
+    slots: tuple[SlotPlan, ...] = ()
+    schedule_timeout_us: int = limits.SCHEDULE_TIMEOUT_US
+
+    @property
+    def plain(self) -> bool:
+        """Whether the task uses nothing of control flow."""
+        return (
+            self.kind == TaskKind.COMPONENT
+            and self.phase == Phase.MAIN
+            and self.for_each is None
+            and self.repeat is None
+            and self.cache is None
+            and not self.slots
+        )
 
 
 def make_plan(
@@ -47,13 +72,18 @@ def make_plan(
     output: OutputTemplate | None = None,
     timeout_us: int = limits.EXECUTION_TIMEOUT_US,
     workflow: str = "w",
+    pause_on_failure: bool = False,
 ) -> Plan:
-    """Compile tasks into a plan, as `bend_server.language` would."""
+    """Compile tasks into a plan, as `bend_server.language` would.
+
+    MAIN tasks come first, then ON_FAILURE, then COMPENSATION ones, which say what they undo.
+    """
     index = {task.id: position for position, task in enumerate(tasks)}
     successors: list[list[int]] = [[] for _ in tasks]
     for position, task in enumerate(tasks):
         for name in task.after:
             successors[index[name]].append(position)
+    undone_by = {task.undoes: index[task.id] for task in tasks if task.undoes is not None}
     compiled = tuple(
         TaskPlan(
             index=position,
@@ -67,9 +97,21 @@ def make_plan(
             allow_failure=task.allow_failure,
             retry=task.retry,
             timeout_us=task.timeout_us,
+            schedule_timeout_us=task.schedule_timeout_us,
+            cache=task.cache,
+            slots=task.slots,
+            kind=task.kind,
+            phase=task.phase,
+            for_each=task.for_each,
+            parallel_max=task.parallel_max,
+            repeat=task.repeat,
+            compensated_by=undone_by.get(task.id),
+            compensates=None if task.undoes is None else index[task.undoes],
         )
         for position, task in enumerate(tasks)
     )
+    main = tuple(task for task in compiled if task.phase == Phase.MAIN)
+    on_failure = tuple(task for task in compiled if task.phase == Phase.ON_FAILURE)
     return Plan(
         namespace="default",
         workflow=workflow,
@@ -77,10 +119,14 @@ def make_plan(
         tasks=compiled,
         index=index,
         dependency_counts=array("I", [len(task.dependencies) for task in compiled]),
-        roots=tuple(task.index for task in compiled if not task.dependencies),
-        leaves=tuple(task.index for task in compiled if not task.successors),
+        roots=tuple(task.index for task in main if not task.dependencies),
+        leaves=tuple(task.index for task in main if not task.successors),
         timeout_us=timeout_us,
         output=output,
+        main_count=len(main),
+        pause_on_failure=pause_on_failure,
+        failure_roots=tuple(task.index for task in on_failure if not task.dependencies),
+        plain=not pause_on_failure and all(task.plain for task in tasks),
     )
 
 

@@ -1,10 +1,13 @@
 """Bombs are refused quickly: costs are bounded before evaluation, patterns before use."""
 
+import json
 import time
 
 import pytest
+import yaml
 
 from bend_server.core.plan import ExpressionError
+from bend_server.language import cel_library, compile_document, findings_of
 from bend_server.language.costs import pattern_weight
 from tests.language.documents import facts, refused, value_of
 from tests.language.scopes import FakeScope
@@ -90,6 +93,76 @@ AFFORDABLE = [
 @pytest.mark.parametrize(("template", "value"), AFFORDABLE, ids=[case[0] for case in AFFORDABLE])
 def test_ordinary_work_on_large_lists_is_done(template: str, value: object) -> None:
     assert value_of(template, LARGE) == value
+
+
+def one_task_each(values: list[dict[str, object]]) -> list[tuple[str, str]]:
+    """Return (reason, path) of the first finding of a document with many tasks."""
+    tasks = [{"id": f"t{at}", "type": "x", **value} for at, value in enumerate(values)]
+    document = json.dumps({"name": "w", "tasks": tasks}).encode()
+    started = time.process_time()
+    found = findings_of(document, "application/json")
+    assert time.process_time() - started < 5 * SECONDS_MAX
+    return [(finding.reason, finding.path) for finding in found[:1]]
+
+
+ROWS = [{"id": f"t{n}", "type": "x", "v": 1} for n in range(20_000)]
+SHAPES: dict[str, list[dict[str, object]]] = {
+    "20,000 tasks": [dict(row) for row in ROWS],
+    "20,000 conditions": [
+        {**row, "condition": f"t0.x > {n} || input.y == 'v'"} if n else row
+        for n, row in enumerate(ROWS)
+    ],
+    "10,000 loops over lists": [
+        {**row, "for_each": "input.rows", "repeat": {"until": "output.x == item", "max": 3}}
+        for row in ROWS[:10_000]
+    ],
+    "a chain of 5,000": [
+        {**row, "depends_on": [f"t{n - 1}"]} if n else row for n, row in enumerate(ROWS[:5000])
+    ],
+    "50,000 edges": [
+        {**row, "depends_on": [f"t{n - n % 50 - 50 + at}" for at in range(50)]} if n > 49 else row
+        for n, row in enumerate(ROWS[:1050])
+    ],
+    "10,000 wide": [
+        *({**row, "w": "{{t0.x}}"} if n else row for n, row in enumerate(ROWS[:10_000])),
+        {"id": "join", "type": "x", "depends_on": [f"t{n}" for n in range(1, 10_000)]},
+    ],
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_any_shape_is_created_quickly(shape: str) -> None:
+    """3 s are promised; the machine may be busy, so that twice as much passes here."""
+    document = yaml.dump({"name": "w", "tasks": SHAPES[shape]}, Dumper=yaml.CSafeDumper).encode()
+    started = time.process_time()
+    definition = compile_document(document, "application/yaml")
+    plan = definition.plan("default", 1, {"x": 1})
+    assert time.process_time() - started < 6.0
+    assert len(plan.tasks) == len(SHAPES[shape])
+
+
+def test_many_patterns_are_a_finding() -> None:
+    """Each one is small enough; building all of them would take minutes."""
+    conditions = [
+        {"condition": f"input.t.matches('[a-z]{{20}}{n}(aa{{99}}){{99}}')"} for n in range(2000)
+    ]
+    ((reason, path),) = one_task_each(conditions)
+    assert reason == "TOO_COMPLEX"
+    assert path.endswith(".condition")
+
+
+def test_many_long_expressions_are_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cel_library, "EXPRESSIONS_COST_MAX", 400_000)
+    terms = "1" + "+1" * 2000
+    found = one_task_each([{"condition": f"{terms} > {n}"} for n in range(20)])
+    assert [reason for reason, _ in found] == ["TOO_COMPLEX"]
+
+
+def test_constants_of_a_document_share_a_budget() -> None:
+    """An expression that reads nothing is evaluated when the document is checked."""
+    heavy = "['" + "x" * 3000 + "'" + "] + ['y'" * 100 + "]"
+    found = one_task_each([{"v": "{{ " + heavy + " }}"} for _ in range(800)])
+    assert [reason for reason, _ in found] == ["BAD_EXPRESSION"]
 
 
 def test_the_weight_of_a_pattern_counts_repetitions() -> None:

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from bend_server.core.errors import InvalidDocument
 from bend_server.language import ContractView, compile_document
 
 HTTP = ContractView(
@@ -146,3 +147,37 @@ def test_components_are_listed_once_with_their_place() -> None:
         ("vision.detect", 2, True, "tasks[2].type", 5, 19),
         ("http", 3, False, "tasks[3].type", 6, 19),
     ]
+
+
+CONTROLLED = [
+    ("for_each: [1]", "b.rows", ("tasks[2].v",)),
+    ("for_each: [1]", "b[0].rows[1].id", ()),
+    ("for_each: [1]", "b[0].rowz", ("tasks[2].v",)),
+    ("repeat: {until: output.code == 200, max: 2}", "b.code", ()),
+    ("repeat: {until: output.done, max: 2}", "b.code", ("tasks[1].repeat.until",)),
+    ("cache: {key: '{{c.code}}'}", "b.code", ()),
+    ("cache: {key: '{{c.cod}}'}", "b.code", ("tasks[1].cache.key",)),
+    ("compensate: {type: http, url: 'http://x/{{b.code}}'}", "b.code", ()),
+    ("compensate: {type: http, url: 'http://x/{{b.cod}}'}", "b.code", ("tasks[1].compensate.url",)),
+    ("for_each: [1], compensate: {type: http, url: 'http://x/{{b.code}}'}", "b[0].code", ()),
+    ("compensate: {type: http, url: 5}", "b.code", ("tasks[1].compensate.url",)),
+]
+
+
+@pytest.mark.parametrize(("keys", "read", "paths"), CONTROLLED)
+def test_control_flow_is_judged_by_contracts_too(
+    keys: str, read: str, paths: tuple[str, ...]
+) -> None:
+    document = (
+        "name: w\ntasks:\n  - {id: c, type: http, url: 'http://x'}\n"
+        f"  - {{id: b, type: http, url: 'http://x', {keys}}}\n"
+        f"  - {{id: d, type: any, v: '{{{{{read}}}}}'}}\n"
+    )
+    try:
+        definition = compile_document(document.encode(), "application/yaml")
+    except InvalidDocument as error:
+        findings = error.findings
+    else:
+        findings = definition.check_contracts({"http": HTTP})
+    assert tuple(finding.path for finding in findings) == paths
+    assert {finding.reason for finding in findings} <= {"UNKNOWN_FIELD", "BAD_INPUT"}

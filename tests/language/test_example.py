@@ -3,7 +3,8 @@
 import orjson
 import pytest
 
-from bend_server.core.errors import InvalidDocument
+from bend_server.core import limits
+from bend_server.core.plan import CachePlan
 from bend_server.language import compile_document
 from tests.language.scopes import FakeScope
 
@@ -41,25 +42,10 @@ tasks:
     depends_on: [block]
     timeout: 1s
 """
-BUILT = EXAMPLE.replace(b"    cacheable: true\n", b"")
-
-
-def test_a_key_that_is_not_built_is_refused_by_name() -> None:
-    with pytest.raises(InvalidDocument) as caught:
-        compile_document(EXAMPLE, "application/yaml")
-    assert [tuple(finding) for finding in caught.value.findings] == [
-        (
-            "NOT_BUILT",
-            "'cacheable' is not built in this release",
-            "tasks[0].cacheable",
-            10,
-            5,
-        )
-    ]
 
 
 def test_the_example_becomes_a_plan() -> None:
-    plan = compile_document(BUILT, "application/yaml").plan("default", 1, {"http": 1, "model": 2})
+    plan = compile_document(EXAMPLE, "application/yaml").plan("default", 1, {"http": 1, "model": 2})
     assert [task.id for task in plan.tasks] == ["enrich", "score", "block", "audit"]
     assert [task.dependencies for task in plan.tasks] == [(), (0,), (0, 1), (2,)]
     assert [task.successors for task in plan.tasks] == [(1, 2), (2,), (3,), ()]
@@ -69,10 +55,12 @@ def test_the_example_becomes_a_plan() -> None:
     assert plan.leaves == (3,)
     assert list(plan.dependency_counts) == [0, 1, 2, 1]
     assert plan.tasks[2].allow_failure
+    assert plan.tasks[0].cache == CachePlan(limits.CACHE_TTL_US, None, False)
+    assert not plan.plain
 
 
 def test_the_examples_templates_are_filled() -> None:
-    plan = compile_document(BUILT, "application/yaml").plan("default", 1, {})
+    plan = compile_document(EXAMPLE, "application/yaml").plan("default", 1, {})
     scope = FakeScope(
         {"indicator": "192.168.1.100"},
         {0: {"features": [1, 2.5], "ip": "10.0.0.1"}, 1: {"risk": 1}},
@@ -89,7 +77,7 @@ def test_the_examples_templates_are_filled() -> None:
 @pytest.mark.parametrize(("risk", "runs"), [(1, True), (0.9, True), (0, False), (0.8, False)])
 def test_an_integral_risk_compares_with_a_fraction(risk: float, runs: bool) -> None:
     condition = (
-        compile_document(BUILT, "application/yaml").plan("default", 1, {}).tasks[2].condition
+        compile_document(EXAMPLE, "application/yaml").plan("default", 1, {}).tasks[2].condition
     )
     assert condition is not None
     assert condition(FakeScope(outputs={1: {"risk": risk}})) is runs

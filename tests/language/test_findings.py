@@ -17,43 +17,6 @@ CASES: list[tuple[str, str, list[FourFacts]]] = [
         [("UNKNOWN_KEY", "descripton", 2, 1)],
     ),
     (
-        "workflow keys that are not built",
-        "name: w\nconcurrency: {}\non_failure: fail\ntasks:\n  - {id: a, type: x}\n",
-        [("NOT_BUILT", "concurrency", 2, 1), ("NOT_BUILT", "on_failure", 3, 1)],
-    ),
-    (
-        "task keys that are not built",
-        HEAD
-        + "  - id: a\n    type: x\n    for_each: []\n    max_parallel: 2\n    repeat: {}\n"
-        + "    cacheable: true\n    cache: {}\n    compensate: b\n    rate_limit: {}\n"
-        + "    concurrency: {}\n",
-        [
-            ("NOT_BUILT", f"tasks[0].{key}", line, 5)
-            for line, key in enumerate(
-                [
-                    "for_each",
-                    "max_parallel",
-                    "repeat",
-                    "cacheable",
-                    "cache",
-                    "compensate",
-                    "rate_limit",
-                    "concurrency",
-                ],
-                5,
-            )
-        ],
-    ),
-    (
-        "types of the engine",
-        HEAD + "".join(f"  - {{id: {t}_, type: {t}}}\n" for t in ("wait", "signal", "approval")),
-        [
-            ("NOT_BUILT", "tasks[0].type", 3, 23),
-            ("NOT_BUILT", "tasks[1].type", 4, 25),
-            ("NOT_BUILT", "tasks[2].type", 5, 27),
-        ],
-    ),
-    (
         "wrong types",
         "name: 5\nlabels: [a]\ntimeout: soon\npriority: 10\noutput: text\ntasks: {}\n",
         [

@@ -1,16 +1,24 @@
 """Arbitrary input never raises anything but InvalidDocument, and every finding has a place."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bend_server.core.errors import Finding, InvalidDocument, InvalidInput
-from bend_server.core.plan import ExpressionError
+from bend_server.core.plan import ExpressionError, TaskPlan
 from bend_server.language import Definition, compile_document
-from bend_server.language.compiler import KEYS
-from bend_server.language.tasks import KEYS as TASK_KEYS
+from bend_server.language.keys import (
+    CACHE,
+    COMPENSATE,
+    ENGINE_INPUTS,
+    RATE_LIMIT,
+    REPEAT,
+    TASK,
+    WORKFLOW,
+    WORKFLOW_CONCURRENCY,
+)
 from tests.language.scopes import FakeScope
 
 SCALARS = st.one_of(
@@ -20,19 +28,22 @@ SCALARS = st.one_of(
     st.floats(),
     st.text(max_size=12),
     st.sampled_from(["5s", "{{a.x}}", "{{", "a", "b", "http@2", "{{secrets.K}}", "a.x > 1"]),
+    st.sampled_from(["wait", "signal", "approval", "workflow", "{{item.x}}", "iteration < 2"]),
+    st.sampled_from(["pause", "namespace", "queue", "2026-01-31T09:00:00Z", "output.x == 1"]),
 )
+INNER = sorted({*CACHE, *COMPENSATE, *RATE_LIMIT, *REPEAT, *WORKFLOW_CONCURRENCY})
 VALUES = st.recursive(
     SCALARS,
     lambda inner: st.one_of(
-        st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=8), inner, max_size=3)
+        st.lists(inner, max_size=3),
+        st.dictionaries(st.one_of(st.sampled_from(INNER), st.text(max_size=8)), inner, max_size=4),
     ),
     max_leaves=8,
 )
-TASKS = st.dictionaries(
-    st.one_of(st.sampled_from(sorted(TASK_KEYS)), st.text(max_size=6)), VALUES, max_size=6
-)
+OWN = sorted({*TASK, *(key for keys in ENGINE_INPUTS.values() for key in keys)})
+TASKS = st.dictionaries(st.one_of(st.sampled_from(OWN), st.text(max_size=6)), VALUES, max_size=6)
 DOCUMENTS = st.dictionaries(
-    st.one_of(st.sampled_from(sorted(KEYS)), st.text(max_size=6)), VALUES, max_size=6
+    st.one_of(st.sampled_from(sorted(WORKFLOW)), st.text(max_size=6)), VALUES, max_size=6
 )
 WORDS = """a b input tasks secrets item . [ ] ( ) { } , : ? + - * / % ! == != < >= && || in 1
     2.5 'x' "y" has map filter all exists size matches string x {{ }} true null // r"""
@@ -45,8 +56,9 @@ def findings(data: bytes, content_type: str) -> list[Finding]:
         definition = compile_document(data, content_type)
     except InvalidDocument as error:
         return error.findings
-    definition.plan("n", 1, {})
-    assert definition.components
+    plan = definition.plan("n", 1, {})
+    components = {task.component for task in plan.tasks} - {""}
+    assert {use.name for use in definition.components} == components
     again = compile_document(definition.canonical, "application/json")
     assert again.canonical == definition.canonical
     return []
@@ -122,6 +134,54 @@ def test_arbitrary_expressions(pieces: list[str]) -> None:
     if judge is not None:
         said = said_by(lambda: judge(scope))
         assert not said or said.startswith("task b, condition ")
+
+
+CONTROL_WORDS = [*WORDS.split(), "item", "index", "iteration", "output", ".x", "[0]", "input.x"]
+
+
+@given(st.lists(st.sampled_from(CONTROL_WORDS), max_size=8), VALUES, VALUES)
+@settings(max_examples=200, deadline=None)
+def test_arbitrary_expressions_of_control_flow(
+    pieces: list[str], item: object, output: object
+) -> None:
+    """Whatever compiles gives a value of its kind, or an ExpressionError that names the task."""
+    text = " ".join(pieces)
+    template = "{{" + text + "}}"
+    slot = {"key": template, "limit": 1}
+    for keys in (
+        {"for_each": text, "type": "x"},
+        {"for_each": "[1]", "v": template, "compensate": {"type": "x", "v": template}},
+        {"for_each": "[1]", "repeat": {"until": text, "max": 2}, "concurrency": slot},
+    ):
+        tasks = [{"id": "a", "type": "x"}, {"id": "b", "type": "x", **keys}]
+        data = json.dumps({"name": "w", "tasks": tasks, "concurrency": slot}).encode()
+        check(data, "application/json")
+        try:
+            plan = compile_document(data, "application/json").plan("n", 1, {})
+        except InvalidDocument:
+            continue
+        scope = FakeScope({"x": [1, "y"]}, {0: {"x": 1}})
+        scope.item, scope.index = json.dumps(item, default=str).encode(), 3
+        for said in evaluated(plan.tasks[1], scope, json.dumps(output).encode()):
+            assert not said or said.startswith("task b")
+
+
+def evaluated(task: TaskPlan, scope: FakeScope, output: bytes) -> Iterator[str]:
+    """Yield what each evaluation of a task says, nothing when it gives what it has to."""
+    yield said_by(lambda: task.render(scope).data)
+    if task.for_each is not None:
+        make = task.for_each
+        yield said_by(lambda: list_of_bytes(make(scope)))
+    if task.repeat is not None:
+        judge = task.repeat.goes_on
+        yield said_by(lambda: {True: 1, False: 0}[judge(scope, output)])
+    for slot in task.slots:
+        yield said_by(lambda key=slot.key: key(scope) + "")  # type: ignore[misc]
+
+
+def list_of_bytes(items: list[bytes]) -> bool:
+    """Check that items are JSON."""
+    return all(json.loads(item) is not None or item == b"null" for item in items)
 
 
 @given(st.binary(max_size=100))

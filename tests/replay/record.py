@@ -12,8 +12,8 @@ import orjson
 from bend_server.core.machine import fold
 from bend_server.core.model import EventRow, ExecutionStatus, FinishRow, ResultRow
 from bend_server.core.state import ExecutionState
-from tests.kit.plans import make_plan, start_row
-from tests.scenarios.story_file import SEPARATOR, StoryTeller, parse_task
+from tests.kit.plans import start_row
+from tests.scenarios.story_file import SEPARATOR, StoryTeller, parse_plan
 
 RELEASE = version("bend")
 HERE = Path(__file__).parent / "histories"
@@ -37,7 +37,14 @@ def _payloads(row: dict[str, Any], *names: str) -> dict[str, Any]:
 def meaning(state: ExecutionState) -> dict[str, Any]:
     """Return what a history says in the end."""
     tasks = state.plan.tasks
-    return {
+    items = {
+        tasks[task].id: [state.unit_status(task, item).name for item in range(fan.count)]
+        for task, fan in (state.fans or {}).items()
+    }
+    more: dict[str, Any] = {"items": items} if items else {}
+    if state.run > 1:
+        more["run"] = state.run
+    return more | {
         "status": ExecutionStatus(state.status).name,
         "seq": state.seq,
         "error": None if state.error is None else state.error.to_json().decode(),
@@ -53,17 +60,20 @@ def record(story: Path) -> bytes:
     """Run a story and return its history."""
     teller = StoryTeller()
     plan_lines: list[str] = []
+    plan_head = ""
     for block in story.read_text(encoding="utf-8").strip().split("\n\n"):
         head = block.split(f"\n{SEPARATOR}", 1)[0]
         said = [line for line in head.splitlines() if not line.startswith("#")]
         if said:
             teller.tell(said[0], said[1:])
+            plan_head = plan_head or said[0]
             plan_lines = plan_lines or said[1:]
     run = teller.run
     if run is None:
         raise ValueError(f"{story} has no plan")
     body = {
         "release": RELEASE,
+        "head": plan_head,
         "plan": plan_lines,
         "results": [_plain(row) for row in run.results],
         "events": [_plain(row) for row in run.events],
@@ -76,7 +86,7 @@ def record(story: Path) -> bytes:
 def replay(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return what a history meant when it was recorded, and what it means now."""
     body = orjson.loads(path.read_bytes())
-    plan = make_plan([parse_task(line) for line in body["plan"]])
+    plan = parse_plan(body.get("head", "plan"), body["plan"])
     finish = body["finish"]
     state = fold(
         plan,

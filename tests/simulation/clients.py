@@ -4,9 +4,16 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from bend_server.core.errors import Conflict, DependencyDown, NotFound, WrongState
+from bend_server.core.errors import (
+    AlreadyExists,
+    Conflict,
+    DependencyDown,
+    NotFound,
+    WrongState,
+)
 from bend_server.engine import Engine
 from bend_server.ports.engine import StartCommand
+from tests.simulation.control import SIGNAL
 from tests.simulation.journal import Violation
 from tests.simulation.workloads import NAMESPACE, PLANS
 
@@ -30,14 +37,29 @@ class Client:
         self._cancels = chance.random() < 0.15
         self._cancel_after_s = chance.uniform(0.0, 5.0)
         self._waits = chance.random() < 0.5
+        self._pauses = chance.random() < 0.15
+        self._pause_s = chance.uniform(0.0, 40.0)
+        self._retries = chance.random() < 0.3
+        self._signal_after_s = chance.uniform(0.0, 30.0)
+        self._execution = 0
 
     async def run(self) -> None:
         """Live. Raises Violation."""
         await asyncio.sleep(self._after_s)
-        execution = await self._start()
+        self._execution = execution = await self._start()
+        if self._workflow == "asks":
+            await asyncio.sleep(self._signal_after_s)
+            await self._signal()
+        if self._pauses:
+            await asyncio.sleep(self._cancel_after_s)
+            await self._pause()
         if self._cancels:
             await asyncio.sleep(self._cancel_after_s)
             await self._cancel(execution)
+        if self._retries:
+            await self._wait(execution, final=False)
+            await self._retry()
+        self._world.open_requests -= 1
         if self._waits:
             await self._wait(execution)
 
@@ -64,7 +86,6 @@ class Client:
         execution = outcomes[0].execution
         world.journal.accepted(self._request, execution)
         world.tell(f"{self._request} is {outcomes[0].public_id}")
-        world.open_requests -= 1
         return execution
 
     async def _cancel(self, execution: int) -> None:
@@ -84,12 +105,62 @@ class Client:
                 return
             await asyncio.sleep(PAUSE_S)
 
-    async def _wait(self, execution: int) -> None:
+    async def _signal(self) -> None:
+        """Signal once, however often it has to be said."""
+        await self._insist(
+            lambda engine: engine.signal(
+                self._execution,
+                name=SIGNAL,
+                payload=b'{"go":1}',
+                actor="ada",
+                request_id=f"s-{self._request}",
+            )
+        )
+
+    async def _pause(self) -> None:
+        """Pause for a while; whoever pauses insists on going on."""
+        paused = await self._insist(
+            lambda engine: engine.pause(self._execution, reason="lunch", actor="ada")
+        )
+        if paused is None:
+            return
+        self._world.tell(f"{self._request} is paused")
+        await asyncio.sleep(self._pause_s)
+        await self._insist(lambda engine: engine.resume(self._execution, actor="ada"))
+        self._world.tell(f"{self._request} goes on")
+
+    async def _retry(self) -> None:
+        """Retry once what did not complete."""
+        opened = await self._insist(
+            lambda engine: engine.retry(
+                self._execution, reason="again", actor="ada", request_id=f"t-{self._request}"
+            )
+        )
+        if opened is not None:
+            self._world.tell(f"{self._request} is in run {opened.run}")
+            if opened.run != 2:
+                raise Violation(f"{self._request} was retried once and is in run {opened.run}")
+
+    async def _insist(self, call: Callable[[Engine], Awaitable[T]]) -> T | None:
+        """Ask until there is an answer; None when the state forbids it."""
+        while True:
+            try:
+                answer = await self._ask(call)
+            except (WrongState, AlreadyExists):
+                return None
+            except NotFound as error:
+                raise Violation(f"{self._request} was answered and is not known") from error
+            if answer is not None:
+                return answer
+            await asyncio.sleep(PAUSE_S)
+
+    async def _wait(self, execution: int, *, final: bool = True) -> None:
         """Wait for the end; what is told must be in SQL by then."""
         while True:
             ended = await self._ask(lambda engine: engine.wait(execution, 5.0))
             if ended is not None:
-                self._world.journal.told(execution, ended.finish)
+                if final or not self._retries:
+                    self._world.journal.told(execution, ended.finish)
                 return
             await asyncio.sleep(PAUSE_S)
 

@@ -6,6 +6,8 @@ from random import Random
 from typing import Any, TypeVar
 
 from bend_server.core.errors import DependencyDown
+from bend_server.core.model import CacheRow
+from bend_server.ports.control import ChildRow, Contender, StoredLetter
 from bend_server.ports.queue import RESULTS, Consumer, Delivery, Handler, Responder, Subscription
 from bend_server.ports.store import (
     Batch,
@@ -281,3 +283,40 @@ class SimStore(MemoryEngineStore):
         """See ports.store.EngineStore."""
         await self._travel("before the sweep")
         return await super().overdue(partitions, deadline_before_us, after, limit)
+
+    async def cached(
+        self, wanted: Sequence[tuple[str, bytes]], now_us: int
+    ) -> dict[tuple[str, bytes], CacheRow]:
+        """See ports.control.ControlStore."""
+        await self._travel("before reading the cache")
+        return await super().cached(wanted, now_us)
+
+    async def contenders(self, partitions: Sequence[int]) -> list[Contender]:
+        """See ports.control.ControlStore."""
+        await self._travel("before reading who has slots")
+        return await super().contenders(partitions)
+
+    async def queued(self, namespace: str, workflow: str, key: str, limit: int) -> list[Contender]:
+        """See ports.control.ControlStore."""
+        await self._travel("before reading a queue")
+        return await super().queued(namespace, workflow, key, limit)
+
+    async def queues(self, partitions: Sequence[int]) -> list[tuple[str, str, str, int]]:
+        """See ports.control.ControlStore."""
+        await self._travel("before reading all queues")
+        return await super().queues(partitions)
+
+    async def children(self, ids: Sequence[int]) -> list[ChildRow]:
+        """See ports.control.ControlStore."""
+        await self._travel("before reading children")
+        return await super().children(ids)
+
+    async def workflow_state(self, namespace: str, workflow: str) -> tuple[int, bool] | None:
+        """See ports.store.EngineStore."""
+        await self._travel("before reading a workflow")
+        return await super().workflow_state(namespace, workflow)
+
+    async def letters(self, partitions: Sequence[int], limit: int) -> list[StoredLetter]:
+        """See ports.control.ControlStore."""
+        await self._travel("before reading its mail")
+        return await super().letters(partitions, limit)

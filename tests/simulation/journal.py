@@ -7,12 +7,14 @@ from typing import Any, NamedTuple, Protocol
 import orjson
 
 from bend.internal.v1 import frames_pb2
+from bend.v1 import executor_service_pb2
 from bend_server.core.ids import partition_of
 from bend_server.core.machine import fold
-from bend_server.core.model import ITEM_NONE, FinishRow, ResultRow, TaskStatus
+from bend_server.core.model import ITEM_NONE, FinishRow, Phase, ResultRow, TaskStatus
+from bend_server.engine.cache import WORKER
 from bend_server.ports.store import Batch, Lease
 from bend_server.storage.memory import MemoryDatabase, Record
-from tests.simulation.workloads import NAMESPACE, PLANS
+from tests.simulation.workloads import NAMESPACE, PLANS, unit_of
 
 
 class Violation(Exception):
@@ -31,6 +33,15 @@ class Entry(NamedTuple):
 
 def _key(result: frames_pb2.QueuedResult) -> tuple[int, int, int, int]:
     return result.execution, result.task, result.item, getattr(result, "try")
+
+
+def _outputs(parts: list[Any]) -> Iterable[Any]:
+    """Yield the outputs of the component in what an input holds; waits and lists are flat."""
+    for part in parts:
+        if isinstance(part, list):
+            yield from _outputs(part)
+        elif isinstance(part, dict) and "run" in part:
+            yield part
 
 
 def _results(data: bytes) -> Iterable[frames_pb2.QueuedResult]:
@@ -63,9 +74,11 @@ class Journal:
         self.started: dict[str, int] = {}
         self.commits = 0
 
-    def took(self, execution: str, task: str, attempt: int, data: bytes) -> None:
+    def took(self, handed: executor_service_pb2.Task) -> None:
         """Observe a hand-over: all that it follows from must be committed by now."""
-        self.taken[execution, task, attempt] += 1
+        execution, task, attempt = handed.execution_id, handed.task, handed.attempt
+        item = handed.item - 1
+        self.taken[execution, unit_of(task, item, handed.iteration), attempt] += 1
         number = self._database.public_ids.get((NAMESPACE, execution))
         if number is None:
             self._alarm(Violation(f"{execution} was handed out before its start was committed"))
@@ -74,22 +87,33 @@ class Journal:
         plan = PLANS[record.start.workflow]
         index = plan.index[task]
         rows = list(record.results.values())
-        ended = {row.task for row in rows if row.retry_at_us is None}
+        ended = {row.task for row in rows if row.retry_at_us is None and row.item == ITEM_NONE}
         early = [plan.tasks[i].id for i in plan.tasks[index].dependencies if i not in ended]
         if early:
             self._alarm(Violation(f"{execution}/{task} was handed out before {early} committed"))
-        made = max((row.attempt for row in rows if row.task == index), default=0)
+        mine = [row for row in rows if (row.task, row.item) == (index, item)]
+        made = max((row.attempt for row in mine), default=0)
         if attempt > made + 1:
             self._alarm(Violation(f"{execution}/{task}: attempt {attempt} follows {made}"))
-        self._check_input(execution, task, orjson.loads(data))
+        self._check_input(execution, task, orjson.loads(handed.input))
 
     def _check_input(self, execution: str, task: str, body: Any) -> None:
-        for output in body["from"]:
+        for output in _outputs(body["from"]):
             entry = self.entries.get(int(output["run"]))
             if entry is None or entry.output != orjson.dumps(output):
                 self._alarm(Violation(f"{execution}/{task}: its input has what nobody gave"))
-            elif entry.execution != execution:
+            elif not self._serves(entry.execution, execution):
                 self._alarm(Violation(f"{execution}/{task}: its input is of {entry.execution}"))
+
+    def _serves(self, source: str, execution: str) -> bool:
+        """Return whether an output of one execution may be in another's input: its child's."""
+        number = self._database.public_ids.get((NAMESPACE, source))
+        while number is not None:
+            start = self._database.executions[number].start
+            if start.public_id == execution:
+                return True
+            number = start.parent
+        return False
 
     def answered(self, run_id: int, entry: Entry) -> None:
         """Note an answer, before it is sent."""
@@ -138,7 +162,11 @@ class Journal:
             record = self._database.executions.get(result.execution)
             if record is None or record.finish is not None:
                 continue
-            tries = [row.try_ for row in record.results.values() if row.task == result.task]
+            tries = [
+                row.try_
+                for row in record.results.values()
+                if (row.task, row.item) == (result.task, result.item - 1)
+            ]
             if getattr(result, "try") <= max(tries, default=0):
                 continue
             if not any(_key(result) in map(_key, _results(other)) for other in others):
@@ -166,16 +194,25 @@ class Journal:
         state = fold(plan, stored.start, stored.results, stored.events, stored.finish)
         if state.status != record.status or not state.terminal:
             raise Violation(f"{public_id}: status {record.status}, its rows say {state.status}")
-        open_tasks = [task.id for task in plan.tasks if not state.task_terminal(task.index)]
+        open_tasks = [
+            task.id
+            for task in plan.tasks
+            if task.phase == Phase.MAIN and not state.task_terminal(task.index)
+        ]
         if open_tasks:
             raise Violation(f"{public_id} has ended with open tasks: {open_tasks}")
         for row in stored.results:
-            if row.item != ITEM_NONE or row.worker == "":
+            if row.worker == "":
                 continue
-            self._check_row(public_id, plan.tasks[row.task].id, row)
+            unit = unit_of(plan.tasks[row.task].id, row.item, row.iteration)
+            self._check_row(public_id, unit, row)
 
     def _check_row(self, public_id: str, task: str, row: ResultRow) -> None:
         if row.status != TaskStatus.COMPLETED:
+            return
+        if row.worker == WORKER:
+            if all(row.output != entry.output for entry in self.entries.values()):
+                raise Violation(f"{public_id}/{task}: the cache gave what no component gave")
             return
         entry = self.entries.get(row.run_id)
         output = row.output if row.blob is None else self._blobs.peek(row.blob)

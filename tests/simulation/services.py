@@ -4,10 +4,11 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from bend.v1 import component_pb2, executor_service_pb2
+from tests.simulation.control import COMPONENT
 from tests.simulation.journal import Entry
 from tests.simulation.pipes import Broken, Pipe
 from tests.simulation.processes import Process
-from tests.simulation.workloads import COMPONENT, LONG_COMPONENT, VERSION, output_of
+from tests.simulation.workloads import LONG_COMPONENT, VERSION, output_of, unit_of
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -102,7 +103,7 @@ class Service:
             pass
 
     def _take(self, task: executor_service_pb2.Task) -> None:
-        self._world.journal.took(task.execution_id, task.task, task.attempt, task.input)
+        self._world.journal.took(task)
         job = self._jobs[task.run_id] = Job(task)
         job.work = asyncio.ensure_future(self._work(job))
 
@@ -116,7 +117,8 @@ class Service:
 
     async def _work(self, job: Job) -> None:
         task = job.task
-        answer = self._world.temper.answer(task.execution_id, task.task, task.attempt)
+        unit = unit_of(task.task, task.item - 1, task.iteration)
+        answer = self._world.temper.answer(task.execution_id, unit, task.attempt)
         if answer.kind == "hang":
             await self._world.loop.create_future()
         await asyncio.sleep(answer.after_s + (10.0 if task.component == LONG else 0.0))
@@ -124,13 +126,13 @@ class Service:
         result = executor_service_pb2.TaskResult(run_id=task.run_id, duration_us=1)
         output = None
         if answer.kind == "complete":
-            output = output_of(task.execution_id, task.task, task.attempt, task.run_id)
+            output = output_of(task.execution_id, unit, task.attempt, task.run_id)
             result.output = output
         else:
             result.failure.reason = answer.kind.upper()
             result.failure.retryable = answer.kind == "retryable"
         reason = result.failure.reason
-        entry = Entry(task.execution_id, task.task, task.attempt, output, reason)
+        entry = Entry(task.execution_id, unit, task.attempt, output, reason)
         self._world.journal.answered(task.run_id, entry)
         self._answer(task.run_id, result)
 

@@ -1,8 +1,9 @@
 """What the simulated mesh has to do: small workflows, and answers that follow from the seed."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from random import Random
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import orjson
 
@@ -10,14 +11,14 @@ from bend_server.core.errors import NotFound
 from bend_server.core.model import RunIf
 from bend_server.core.plan import Hole, HolePart, Plan, Rendered, RetryPolicy, Scope
 from bend_server.ports.store import WorkflowSummary
-from tests.kit.plans import Task, make_plan
+from tests.kit.plans import Task, make_plan, render_nothing
+from tests.simulation.control import CONTROL_SHAPES, ONE_AT_A_TIME
+from tests.simulation.control import task_of as _task
 
-COMPONENT = "sim.work"
 LONG_COMPONENT = "sim.long"
 BIG_BYTES = 70_000
 VERSION = "1.0.0"
 NAMESPACE = "default"
-TIMEOUT_US = 20_000_000
 
 
 class Answer(NamedTuple):
@@ -89,19 +90,6 @@ def _reads_first(scope: Scope) -> bool:
     return scope.output(0) is not None
 
 
-def _task(name: str, *after: str, **options: Any) -> Task:
-    return Task(
-        **{
-            "id": name,
-            "after": after,
-            "component": COMPONENT,
-            "retry": RetryPolicy(attempts_max=3, initial_us=500_000, max_us=4_000_000),
-            "timeout_us": TIMEOUT_US,
-            **options,
-        }
-    )
-
-
 PATIENT = RetryPolicy(
     attempts_max=3, initial_us=200_000_000, max_us=200_000_000, multiplier=1.0, jitter=False
 )
@@ -109,7 +97,13 @@ LONG = {"component": LONG_COMPONENT, "timeout_us": 90_000_000}
 
 SHAPES: Mapping[str, list[Task]] = {
     "single": [_task("a")],
-    "chain": [_task("a"), _task("b", "a"), _task("c", "b"), _task("d", "c"), _task("e", "d")],
+    "chain": [
+        _task("a"),
+        _task("b", "a"),
+        _task("c", "b"),
+        _task("d", "c"),
+        _task("e", "d"),
+    ],
     "fan": [*(_task(f"f{i}") for i in range(6)), _task("join", *(f"f{i}" for i in range(6)))],
     "diamond": [
         _task("a"),
@@ -125,7 +119,12 @@ SHAPES: Mapping[str, list[Task]] = {
     ],
     # Waits so long between attempts that it leaves the engine's memory.
     "patient": [_task("wait", retry=PATIENT), _task("b", "wait")],
-    "long": [_task("a"), _task("b", "a", **LONG), _task("c", "a", **LONG), _task("d", "b", "c")],
+    "long": [
+        _task("a"),
+        _task("b", "a", **LONG),
+        _task("c", "a", **LONG),
+        _task("d", "b", "c"),
+    ],
     "heavy": [
         _task("big"),
         _task("b", "big", condition=_reads_first),
@@ -140,11 +139,15 @@ TIMEOUTS_US = {"hurried": 15_000_000}
 def _compile(name: str, tasks: list[Task]) -> Plan:
     index = {task.id: place for place, task in enumerate(tasks)}
     for task in tasks:
-        task.render = _Render(tuple(index[other] for other in task.after))
-    return make_plan(tasks, workflow=name, timeout_us=TIMEOUTS_US.get(name, 3_600_000_000))
+        if task.render is render_nothing:
+            task.render = _Render(tuple(index[other] for other in task.after))
+    plan = make_plan(tasks, workflow=name, timeout_us=TIMEOUTS_US.get(name, 3_600_000_000))
+    return replace(plan, concurrency=ONE_AT_A_TIME) if name == "queued" else plan
 
 
-PLANS: Mapping[str, Plan] = {name: _compile(name, tasks) for name, tasks in SHAPES.items()}
+PLANS: Mapping[str, Plan] = {
+    name: _compile(name, tasks) for name, tasks in {**SHAPES, **CONTROL_SHAPES}.items()
+}
 
 
 class SimPlans:
@@ -178,6 +181,11 @@ def summaries() -> dict[tuple[str, str], WorkflowSummary]:
         )
         for name, plan in PLANS.items()
     }
+
+
+def unit_of(task: str, item: int, iteration: int) -> str:
+    """Return the name of one round of one unit; `item` -1: of the task."""
+    return f"{task}[{item}]#{iteration}" if item >= 0 or iteration else task
 
 
 def output_of(execution: str, task: str, attempt: int, run_id: int) -> bytes:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from bend_server.bench.mesh import Mesh
     from bend_server.bench.rows import Report
 
-ALL = ("j1", "j2", "j3", "j4", "http", "model", "figures")
+ALL = ("j1", "j2", "j3", "j4", "shapes", "http", "model", "figures")
 
 
 async def measure(mesh: "Mesh", report: "Report", wanted: list[str], sizes: "Sizes") -> None:
@@ -22,6 +22,10 @@ async def measure(mesh: "Mesh", report: "Report", wanted: list[str], sizes: "Siz
     for name, job in JOBS.items():
         if name in wanted:
             await job(mesh, report, sizes)
+    if "shapes" in wanted:
+        from bend_server.bench import shapes
+
+        await shapes.measure(mesh, report, quick=sizes.quick_look)
     if "http" in wanted:
         from bend_server.bench import components_http
 

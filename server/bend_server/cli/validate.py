@@ -10,18 +10,21 @@ from bend_server.core import limits
 from bend_server.core.errors import Finding
 
 INVALID = 3
+SUFFIXES = frozenset((".yaml", ".yml", ".json"))
 
 
 @click.command()
-@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.argument("files", nargs=-1, required=True, metavar="FILE|FOLDER...")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def validate(files: tuple[str, ...], as_json: bool) -> None:
     """Check workflow documents without a server; `-` reads standard input.
 
-    Prints FILE:LINE:COLUMN: REASON: TEXT for each finding. Exit code 3 when there is one, 2 when a
-    file cannot be read.
+    Of a folder, every .yaml, .yml and .json file below it. Prints FILE:LINE:COLUMN: REASON: TEXT
+    for each finding. Exit code 3 when there is one, 2 when a file cannot be read or a folder has
+    none.
     """
-    found = [(name, finding) for name in files for finding in _check(name)]
+    names = [name for given in files for name in _files(given)]
+    found = [(name, finding) for name in names for finding in _check(name)]
     if as_json:
         rows = [{"file": name, **finding._asdict()} for name, finding in found]
         document = {"valid": not found, "findings": rows}
@@ -32,9 +35,20 @@ def validate(files: tuple[str, ...], as_json: bool) -> None:
                 f"{name}:{finding.line}:{finding.column}: {finding.reason}: {finding.message}"
             )
         if not found:
-            click.echo(f"{len(files)} valid", err=True)
+            click.echo(f"{len(names)} valid", err=True)
     if found:
         sys.exit(INVALID)
+
+
+def _files(given: str) -> list[str]:
+    """Return the files that an argument stands for, in order."""
+    folder = Path(given)
+    if not folder.is_dir():
+        return [given]
+    names = sorted(str(path) for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    if not names:
+        raise click.UsageError(f"{given}: no .yaml, .yml or .json file in this folder")
+    return names
 
 
 def _check(name: str) -> list[Finding]:

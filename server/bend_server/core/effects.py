@@ -65,8 +65,8 @@ class Cancel(NamedTuple):
 class BlobWait(NamedTuple):
     """A decision that needs the data of a blob: load `key`, then call `machine.blob_loaded`.
 
-    `task` is the task whose condition waits, or FINISH for the execution's output; `source` is
-    the task whose output has the key.
+    `task` is the task that cannot be judged (or whose loop cannot), with `asker` as its item, or
+    FINISH for the execution's output; `source` and `item` are the unit whose output has the key.
     """
 
     state: ExecutionState
@@ -74,6 +74,7 @@ class BlobWait(NamedTuple):
     source: int
     key: str
     item: int = ITEM_NONE
+    asker: int = ITEM_NONE
 
 
 class ChildWish(NamedTuple):
@@ -133,6 +134,14 @@ class Effects:
         self.cancels: list[Cancel] = []
         self.blobs: list[BlobWait] = []
         self.children: list[ChildWish] = []
+
+    def reopen(self, row: Reopen) -> None:
+        """Add a Reopen; changes and reopens of the execution that came before it are void."""
+        if self.changes:
+            self.changes = [one for one in self.changes if one.execution != row.execution]
+        if self.reopens:
+            self.reopens = [one for one in self.reopens if one.execution != row.execution]
+        self.reopens.append(row)
 
     def rows(self) -> int:
         """Return how many rows the batch has."""

@@ -4,6 +4,7 @@ import orjson
 
 from bend_server.core import limits
 from bend_server.core.effects import FINISH, BlobWait, Effects
+from bend_server.core.failures import expression_failure
 from bend_server.core.model import ExecutionStatus, Failure, TaskStatus
 from bend_server.core.plan import ExpressionError, NeedsBlob
 from bend_server.core.rows import write_finish
@@ -11,32 +12,31 @@ from bend_server.core.scope import ExecutionScope
 from bend_server.core.state import ExecutionState
 
 
-def finish(state: ExecutionState, now_us: int, effects: Effects) -> None:
-    """Write the finish row of an execution whose tasks are all terminal.
+def complete(state: ExecutionState, now_us: int, effects: Effects) -> Failure | None:
+    """Write the finish row of an execution whose tasks all ended well.
 
     When the output needs a blob that is not loaded, a BlobWait is added instead and the execution
-    stays RUNNING until `machine.blob_loaded`.
+    stays RUNNING until `machine.blob_loaded`. Returns why there is no output, else None.
     """
-    if state.ending:
-        write_finish(state, state.ending, None, state.error, now_us, effects)
-        return
     try:
         output = execution_output(state)
     except NeedsBlob as need:
-        effects.blobs.append(BlobWait(state, FINISH, need.task, need.key))
-        return
+        effects.blobs.append(BlobWait(state, FINISH, need.task, need.key, need.item))
+        return None
     except ExpressionError as error:
-        failure = Failure("EXPRESSION_ERROR", str(error)[: limits.MESSAGE_CHARS_MAX])
-        write_finish(state, ExecutionStatus.FAILED, None, failure, now_us, effects)
-        return
+        return expression_failure(error)
     if len(output) > limits.BLOB_BYTES_MAX:
-        failure = Failure(
+        return Failure(
             "TOO_LARGE",
             f"the execution's output has {len(output)} bytes, the limit is {limits.BLOB_BYTES_MAX}",
         )
-        write_finish(state, ExecutionStatus.FAILED, None, failure, now_us, effects)
-        return
     write_finish(state, ExecutionStatus.COMPLETED, output, None, now_us, effects)
+    return None
+
+
+def finish_ending(state: ExecutionState, now_us: int, effects: Effects) -> None:
+    """Write the finish row of an execution that failed, was cancelled or timed out."""
+    write_finish(state, state.ending, None, state.error, now_us, effects)
 
 
 def execution_output(state: ExecutionState) -> bytes:

@@ -1,48 +1,53 @@
-"""The only writers of an execution's state. They may not refuse, and read no clock and no chance.
+"""The only writers of an execution's state (with evolve_events and evolve_runs).
 
-`evolve_result`, `evolve_event` and `evolve_finish` take stored rows, live and in recovery alike, so
-that folding a history gives the state that wrote it. `evolve_open` and `evolve_running` are the
-two transitions without a row: which tries are open follows from the rows.
+They may not refuse, and read no clock and no chance. `evolve_result`, `evolve_event` and
+`evolve_finish` take stored rows, live and in recovery alike, so that folding a history gives the
+state that wrote it. `evolve_open` and `evolve_running` are the transitions without a row: which
+tries are open follows from the rows.
 """
 
-from array import array
-
-from bend_server.core import limits
 from bend_server.core.errors import InvariantBroken
 from bend_server.core.model import (
-    EventKind,
-    EventRow,
+    ITEM_NONE,
     ExecutionStatus,
     Failure,
     FinishRow,
+    Phase,
     ResultRow,
     TaskStatus,
 )
-from bend_server.core.state import BlobOutput, ExecutionState
+from bend_server.core.state import BlobOutput, Control, ExecutionState
 from bend_server.core.transitions import ALLOWED, WIDTH, check
+from bend_server.core.units import Fan, Units
 
 _COMPLETED = int(TaskStatus.COMPLETED)
 _SCHEDULED = int(TaskStatus.SCHEDULED)
+_RUNNING = int(TaskStatus.RUNNING)
 _PENDING = int(TaskStatus.PENDING)
 _WAITING = int(TaskStatus.WAITING)
-
+_FAILURES = (int(TaskStatus.FAILED), int(TaskStatus.TIMED_OUT))
 _UNOPENED = (_PENDING, _WAITING)
+_COMPENSATION = int(Phase.COMPENSATION)
 
-_ENDINGS = {
-    int(EventKind.FAILING): int(ExecutionStatus.FAILED),
-    int(EventKind.CANCEL_REQUESTED): int(ExecutionStatus.CANCELLED),
-    int(EventKind.EXECUTION_TIMED_OUT): int(ExecutionStatus.TIMED_OUT),
-}
+# `retry_at_us` of a COMPLETED round whose loop waits for a blob to know whether it goes on.
+IN_DOUBT = 0
 
 
-def evolve_open(state: ExecutionState, task: int) -> int:
-    """Open the next try of a task that is PENDING or WAITING; return its number."""
-    check(state.start.id, task, state.statuses[task], _SCHEDULED)
-    state.statuses[task] = _SCHEDULED
-    try_ = state.tries[task] + 1
-    state.tries[task] = try_
-    if state.due is not None:
-        state.due.pop(task, None)
+def evolve_open(state: ExecutionState, task: int, item: int = ITEM_NONE) -> int:
+    """Open the next try of a unit that is PENDING or WAITING; return its number."""
+    units: Units = state
+    index = task
+    if item != ITEM_NONE:
+        units, index = state.unit(task, item)
+    if units.statuses[index] not in _UNOPENED:
+        check(state.start.id, task, units.statuses[index], _SCHEDULED)
+    units.statuses[index] = _SCHEDULED
+    try_ = units.tries[index] + 1
+    units.tries[index] = try_
+    if units.due is not None:
+        units.due.pop(index, None)
+    if units.attempts is not None:
+        units.attempts.pop(index, None)
     return try_
 
 
@@ -51,13 +56,15 @@ def evolve_started(state: ExecutionState) -> None:
     state.status = ExecutionStatus.RUNNING
 
 
-def evolve_running(state: ExecutionState, task: int) -> None:
+def evolve_running(state: ExecutionState, task: int, item: int = ITEM_NONE) -> None:
     """Note that a worker has started the open try."""
-    check(state.start.id, task, state.statuses[task], TaskStatus.RUNNING)
-    state.statuses[task] = TaskStatus.RUNNING
+    units, index = state.unit(task, item)
+    check(state.start.id, task, units.statuses[index], TaskStatus.RUNNING)
+    units.statuses[index] = TaskStatus.RUNNING
 
 
-def _next_seq(state: ExecutionState, seq: int) -> None:
+def next_seq(state: ExecutionState, seq: int) -> None:
+    """Take the next place in the order of rows."""
     if seq != state.seq + 1:
         raise InvariantBroken(
             f"row {seq} of execution {state.start.id} follows row {state.seq}",
@@ -68,100 +75,186 @@ def _next_seq(state: ExecutionState, seq: int) -> None:
     state.seq = seq
 
 
-def _wrong_try(state: ExecutionState, row: ResultRow) -> None:
+def control_of(state: ExecutionState) -> Control:
+    """Return the state's Control, made now if there is none."""
+    if state.control is None:
+        state.control = Control()
+    return state.control
+
+
+def _wrong_try(state: ExecutionState, row: ResultRow, last: int) -> None:
     raise InvariantBroken(
         f"row {row.seq} of execution {state.start.id} closes try {row.try_} of task {row.task}, "
-        f"whose last try is {state.tries[row.task]}",
+        f"whose last try is {last}",
         execution=state.start.id,
         seq=row.seq,
         task=row.task,
         got=row.try_,
-        last=state.tries[row.task],
+        last=last,
     )
 
 
 def evolve_result(state: ExecutionState, row: ResultRow) -> None:
-    """Take in the end of a try, or a decision about a task (a skip, a cancel)."""
-    _next_seq(state, row.seq)
-    task = row.task
-    statuses = state.statuses
-    source = statuses[task]
+    """Take in the end of a try, or a decision about a unit (a skip, a cancel)."""
+    next_seq(state, row.seq)
+    units: Units = state
+    index = row.task
+    plain = state.plan.plain
+    if not plain or row.item != ITEM_NONE:
+        units, index = _before_result(state, row)
+    statuses = units.statuses
+    source = statuses[index]
     target = _WAITING if row.retry_at_us is not None else row.status
     try_ = row.try_
+    if not plain and source == _WAITING and state.waiting(row.task, row.item) is not None:
+        source = _RUNNING  # what it waits for is its open try
     unopened = source in _UNOPENED
-    if try_ != state.tries[task] + unopened:
-        _wrong_try(state, row)
+    if try_ != units.tries[index] + unopened:
+        _wrong_try(state, row, units.tries[index])
     if unopened and row.attempt:
         # In a fold nobody opened the try; the row proves that it was.
         source = _SCHEDULED
     if not ALLOWED[source * WIDTH + target]:
-        check(state.start.id, task, source, target)
-    statuses[task] = target
-    state.tries[task] = try_
-    if row.attempt != try_:
-        if state.attempts is None:
-            state.attempts = {}
-        state.attempts[task] = row.attempt
-    times = state.times
-    if times is None:
-        times = state.times = array("q", bytes(16 * len(statuses)))
-    times[2 * task] = row.started_us
-    times[2 * task + 1] = row.finished_us
+        check(state.start.id, row.task, source, target)
+    statuses[index] = target
+    units.tries[index] = try_
+    if row.attempt != try_ or units.attempts is not None:
+        units.note_attempt(index, row.attempt, try_)
+    times = units.times or units.make_times()
+    times[2 * index] = row.started_us
+    times[2 * index + 1] = row.finished_us
     if target == _COMPLETED:
-        outputs = state.outputs
-        if outputs is None:
-            outputs = state.outputs = [None] * len(statuses)
-        outputs[task] = row.output if row.blob is None else BlobOutput(row.blob)
-    if row.error is not None or state.errors is not None or state.due is not None:
-        _evolve_failure(state, row)
-    if target != _WAITING:
+        outputs = units.outputs or units.make_outputs()
+        outputs[index] = row.output if row.blob is None else BlobOutput(row.blob)
+    if target == _WAITING or row.error is not None or (units.errors or units.due) is not None:
+        _evolve_failure(units, index, row)
+    if not plain:
+        _after_result(state, units, index, row, target)
+    if target != _WAITING and units is state:
+        # `task_ended`, without the cost of a call.
         state.unfinished -= 1
         remaining = state.remaining
-        for successor in state.plan.tasks[task].successors:
+        for successor in state.plan.tasks[index].successors:
             remaining[successor] -= 1
 
 
-def _evolve_failure(state: ExecutionState, row: ResultRow) -> None:
-    """Keep or drop what only failed and retried tasks have."""
-    task = row.task
+def task_ended(state: ExecutionState, task: int) -> None:
+    """Count a task (item -1) that became terminal."""
+    state.unfinished -= 1
+    remaining = state.remaining
+    for successor in state.plan.tasks[task].successors:
+        remaining[successor] -= 1
+
+
+def _evolve_failure(units: Units, index: int, row: ResultRow) -> None:
+    """Keep or drop what only failed, retried and repeated units have."""
     if row.error is not None:
-        if state.errors is None:
-            state.errors = {}
-        state.errors[task] = row.error
-    elif state.errors is not None:
-        state.errors.pop(task, None)
-    if row.retry_at_us is not None:
-        if state.due is None:
-            state.due = {}
-        state.due[task] = row.retry_at_us
-        if state.firsts is None:
-            state.firsts = {}
-        state.firsts.setdefault(task, row.started_us or row.finished_us)
+        if units.errors is None:
+            units.errors = {}
+        units.errors[index] = row.error
+    elif units.errors is not None:
+        units.errors.pop(index, None)
+    if row.retry_at_us is not None and row.status != _COMPLETED:
+        if units.due is None:
+            units.due = {}
+        units.due[index] = row.retry_at_us
+        if units.firsts is None:
+            units.firsts = {}
+        units.firsts.setdefault(index, row.started_us or row.finished_us)
         return
-    if state.due is not None:
-        state.due.pop(task, None)
-    if state.firsts is not None:
-        state.firsts.pop(task, None)
+    if units.due is not None:
+        units.due.pop(index, None)
+    if units.firsts is not None:
+        units.firsts.pop(index, None)
 
 
-def evolve_event(state: ExecutionState, row: EventRow) -> None:
-    """Take in an event. Kinds that change no state only take their place in the order."""
-    _next_seq(state, row.seq)
-    ending = _ENDINGS.get(row.kind)
-    if ending is not None:
-        state.ending = ending
-        state.grace_us = row.at_us + limits.CANCEL_GRACE_US
-        if state.error is None:
-            state.error = Failure.from_json(row.body)
-    if row.kind == EventKind.QUARANTINED:
-        state.quarantined = True
-        state.status = ExecutionStatus.PAUSED
+def _before_result(state: ExecutionState, row: ResultRow) -> tuple[Units, int]:
+    """Find a row's unit; a loop that was in doubt ends with a decision."""
+    if not state.has_unit(row.task, row.item):
+        raise InvariantBroken(
+            f"row {row.seq} of execution {state.start.id} is about item {row.item} of task "
+            f"{row.task}, which is not known",
+            execution=state.start.id,
+            seq=row.seq,
+            task=row.task,
+            item=row.item,
+        )
+    units, index = state.unit(row.task, row.item)
+    if units.undecided is not None and index in units.undecided:
+        units.keep_output(index, None)
+        units.undecided.discard(index)
+    return units, index
+
+
+def _after_result(
+    state: ExecutionState, units: Units, index: int, row: ResultRow, target: int
+) -> None:
+    """Follow what a row means for rounds, waits, children, items and compensation."""
+    control = state.control
+    if control is not None:
+        key = (row.task, row.item)
+        waiting = control.waits.pop(key, None)
+        if waiting is not None and waiting.name in control.listeners:
+            control.listeners[waiting.name].pop(key, None)
+            if not control.listeners[waiting.name]:
+                del control.listeners[waiting.name]
+        if key in control.children and _child_is_done(row, target):
+            del control.children[key]
+    if target == _WAITING:
+        if row.status == _COMPLETED:
+            _round_ended(units, index, row)
+        return
+    unit_ended(state, row.task, row.item, row.seq, target)
+
+
+def _child_is_done(row: ResultRow, target: int) -> bool:
+    """Return whether a later try needs another child: this one completed, or an attempt ended."""
+    if target in (_WAITING, _COMPLETED):
+        return True
+    # The child completed, and then the loop could not be judged.
+    return row.error is not None and Failure.from_json(row.error).reason == "EXPRESSION_ERROR"
+
+
+def _round_ended(units: Units, index: int, row: ResultRow) -> None:
+    if row.retry_at_us != IN_DOUBT:
+        units.next_round(index, row.retry_at_us or 0)
+        return
+    if units.undecided is None:
+        units.undecided = set()
+    units.undecided.add(index)
+    units.keep_output(index, row.output if row.blob is None else BlobOutput(row.blob))
+
+
+def unit_ended(state: ExecutionState, task: int, item: int, seq: int, target: int) -> None:
+    """Count a unit that became terminal: its fan's window, what there is to undo."""
+    plan = state.plan.tasks[task]
+    if plan.phase == _COMPENSATION:
+        control_of(state).undone += 1
+        if item != ITEM_NONE:
+            state.unfinished -= 1
+        return
+    if item != ITEM_NONE:
+        fan: Fan = state.fans[task]  # type: ignore[index]
+        failed = target in _FAILURES
+        fan.ended(failed=failed, halts=failed and not plan.allow_failure)
+        refill(state, task, fan)
+    elif plan.for_each is not None:
+        return
+    if target == _COMPLETED and plan.compensated_by is not None:
+        control_of(state).undo.append((seq, task, item))
+
+
+def refill(state: ExecutionState, task: int, fan: Fan) -> None:
+    """Admit items into a running fan's window, unless nothing may start now."""
+    if state.statuses[task] == _RUNNING and not state.paused and not state.stopping(task):
+        fan.refill()
 
 
 def evolve_finish(state: ExecutionState, row: FinishRow) -> None:
     """Take in the end of the run."""
-    _next_seq(state, row.seq)
-    if state.terminal or state.unfinished:
+    next_seq(state, row.seq)
+    cut_short = state.control is not None and state.control.undo_over
+    if state.terminal or (state.unfinished and not cut_short):
         raise InvariantBroken(
             f"execution {state.start.id} cannot finish: status "
             f"{ExecutionStatus(state.status).name}, {state.unfinished} tasks are not terminal",

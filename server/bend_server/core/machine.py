@@ -3,55 +3,63 @@
 All take the time and chance as arguments and do no I/O. A verb that returns bool returns False
 when it changed nothing: late, early and repeated calls are harmless. Rows in the effects are
 evolved already: whoever cannot commit them must drop the state and fold it again from SQL.
+
+Verbs of one family live with it: `apply` in outcomes.py, waits, signals and approvals in
+waiting.py, children in children.py, pauses in pauses.py, new runs in reruns.py.
 """
 
 import orjson
 
-from bend_server.core import cancels, history
-from bend_server.core.effects import FINISH, BlobWait, Effects, Timer, TimerKind
-from bend_server.core.endings import finish
-from bend_server.core.evolve import evolve_open, evolve_running, evolve_started
-from bend_server.core.failures import failure_of
-from bend_server.core.history import fold, retry_timer
+from bend_server.core import blobs, cancels, history
+from bend_server.core.children import begin_child
+from bend_server.core.effects import BlobWait, Effects, Timer, TimerKind
+from bend_server.core.evolve import evolve_running, evolve_started
+from bend_server.core.history import fold
 from bend_server.core.model import (
     ITEM_NONE,
     EventKind,
     ExecutionStatus,
-    Failure,
-    Outcome,
     StartRow,
     StatusChange,
     TaskStatus,
 )
+from bend_server.core.opening import open_unit
+from bend_server.core.outcomes import apply
+from bend_server.core.pauses import pause, unpause
 from bend_server.core.plan import Plan
-from bend_server.core.readiness import fail_undone, judge, open_task, settle
-from bend_server.core.retries import Jitter, next_attempt_us
-from bend_server.core.rows import write_event, write_finish, write_outcome
+from bend_server.core.readiness import judge, settle
+from bend_server.core.reruns import reset, retry
+from bend_server.core.retries import Jitter
+from bend_server.core.rows import write_event
 from bend_server.core.state import ExecutionState
+from bend_server.core.waiting import begin_wait, decide_approval, signal, wait_due
 
 __all__ = [
     "apply",
     "begin",
+    "begin_child",
+    "begin_wait",
     "blob_loaded",
+    "decide_approval",
     "execution_timed_out",
     "fold",
     "grace_over",
+    "pause",
     "quarantine",
     "request_cancel",
+    "reset",
     "resume",
+    "retry",
     "retry_due",
     "running",
+    "signal",
     "start",
+    "unpause",
+    "wait_due",
 ]
 
 _PENDING = int(TaskStatus.PENDING)
 _SCHEDULED = int(TaskStatus.SCHEDULED)
-_RUNNING = int(TaskStatus.RUNNING)
-_WAITING = int(TaskStatus.WAITING)
-_COMPLETED = int(TaskStatus.COMPLETED)
-_CANCELLED = int(TaskStatus.CANCELLED)
-_FAILED = int(TaskStatus.FAILED)
-_TIMED_OUT = int(TaskStatus.TIMED_OUT)
 _PENDING_EXECUTION = int(ExecutionStatus.PENDING)
 QUARANTINED = "QUARANTINED"
 
@@ -79,104 +87,31 @@ def start(state: ExecutionState, now_us: int, chance: Jitter, effects: Effects) 
         settle(state, ended, now_us, effects)
 
 
-def apply(
-    state: ExecutionState, outcome: Outcome, now_us: int, chance: Jitter, effects: Effects
-) -> bool:
-    """Take in what came of a try. False: stale or duplicate, nothing changed.
-
-    Only the open try counts, and after a recovery the next one of a task that waits: its outcome
-    proves that it was opened. While an execution is ending, an outcome of a task that was asked
-    to stop is stored as it is: COMPLETED stays COMPLETED, and nothing is retried. A CANCELLED
-    that nobody asked for is a failure with the reason CANCELLED.
-
-    Args:
-        outcome: status COMPLETED, FAILED, TIMED_OUT or CANCELLED. A rendering failure is an
-            outcome too, made by the engine: FAILED, EXPRESSION_ERROR, not retryable.
-    """
-    task = outcome.task
-    statuses = state.statuses
-    if not 0 <= task < len(statuses) or outcome.item != ITEM_NONE or state.quarantined:
-        return False
-    if not _SCHEDULED <= statuses[task] <= _RUNNING:
-        if not _was_opened(state, outcome):
-            return False
-        evolve_open(state, task)
-    elif outcome.try_ != state.tries[task]:
-        return False
-    if outcome.status == _COMPLETED:
-        write_outcome(state, outcome, _COMPLETED, None, None, effects)
-    elif outcome.status in (_FAILED, _TIMED_OUT, _CANCELLED):
-        if not _apply_failure(state, outcome, now_us, chance, effects):
-            return True
-    else:
-        return False
-    settle(state, [task], now_us, effects)
-    return True
-
-
-def _was_opened(state: ExecutionState, outcome: Outcome) -> bool:
-    """Return whether an outcome proves that its try was opened before a recovery.
-
-    A folded execution may not know that yet: the condition waits for its blob again, or a backoff
-    ends a moment later by the new owner's clock. The next try has an outcome only if it was open.
-    """
-    task = outcome.task
-    status = state.statuses[task]
-    return (
-        outcome.try_ == state.tries[task] + 1
-        and (status == _WAITING or (status == _PENDING and not state.remaining[task]))
-        and outcome.status in (_COMPLETED, _FAILED, _TIMED_OUT, _CANCELLED)
-    )
-
-
-def _apply_failure(
-    state: ExecutionState, outcome: Outcome, now_us: int, chance: Jitter, effects: Effects
-) -> bool:
-    """Write the row of a try that did not complete; return whether the task became terminal."""
-    task = outcome.task
-    status = outcome.status
-    failure = failure_of(status, outcome.failure)
-    if state.stopping(task):
-        write_outcome(state, outcome, status, failure, None, effects)
-        return True
-    if status == _CANCELLED:
-        status = _FAILED
-        if outcome.failure is None:
-            failure = Failure("CANCELLED", "the component cancelled the task by itself")
-    firsts = state.firsts
-    first_us = None if firsts is None else firsts.get(task)
-    due_us = next_attempt_us(
-        state.plan.tasks[task].retry,
-        failure,
-        timed_out=status == _TIMED_OUT,
-        attempt=state.attempt(task),
-        first_us=first_us or outcome.started_us or outcome.finished_us,
-        now_us=now_us,
-        chance=chance,
-    )
-    write_outcome(state, outcome, status, failure, due_us, effects)
-    if due_us is None:
-        return True
-    effects.timers.append(retry_timer(state, task, due_us))
-    return False
-
-
 def running(state: ExecutionState, task: int, item: int, try_: int) -> bool:
     """Note that a worker began the open try. A hint without a row: it may be lost or repeated."""
-    if state.open_try(task, item) != try_ or state.statuses[task] != _SCHEDULED:
+    if not state.has_unit(task, item) or state.open_try(task, item) != try_:
         return False
-    evolve_running(state, task)
+    if state.unit_status(task, item) != _SCHEDULED:
+        return False
+    evolve_running(state, task, item)
     return True
 
 
 def retry_due(
     state: ExecutionState, task: int, item: int, now_us: int, chance: Jitter, effects: Effects
 ) -> bool:
-    """Open the next try of a WAITING task whose backoff is over. False: not waiting, or early."""
-    due_us = None if state.due is None else state.due.get(task)
-    if item != ITEM_NONE or due_us is None or now_us < due_us or state.quarantined:
+    """Open the next try of a unit whose backoff, or delay between rounds, is over.
+
+    False: it has none, it is early, or the execution is paused or quarantined.
+    """
+    if state.quarantined or state.paused or not state.has_unit(task, item):
         return False
-    open_task(state, task, effects)
+    units, index = state.unit(task, item)
+    due_us = None if units.due is None else units.due.get(index)
+    if due_us is None or now_us < due_us:
+        return False
+    open_unit(state, task, item, now_us, effects)
+    settle(state, [], now_us, effects)
     return True
 
 
@@ -187,14 +122,20 @@ def request_cancel(
     now_us: int,
     chance: Jitter,
     effects: Effects,
+    *,
+    code: str = "CANCELLED",
 ) -> bool:
     """Cancel the execution: it ends CANCELLED. False: it has ended, or ends already.
 
     What has not started is cancelled at once, tasks with `run_if: failure | always` included
     (core/cancels.py says why); open tries are asked to stop and have limits.CANCEL_GRACE_US.
-    A quarantined execution gives its open tries up at once.
+    A quarantined execution gives its open tries up at once, and is not compensated. While it
+    compensates, a cancel is noted once and changes nothing.
+
+    Args:
+        code: the reason of the error that the execution ends with.
     """
-    return cancels.cancel(state, reason, actor, now_us, effects)
+    return cancels.cancel(state, reason, actor, code, now_us, effects)
 
 
 def execution_timed_out(
@@ -246,32 +187,7 @@ def blob_loaded(
     Args:
         data: the blob; None when the store no longer has it, which fails what waits for it.
     """
-    if state.terminal or state.quarantined:
-        return False
-    if data is not None:
-        state.hold_blob(wait.source, data)
-    failure = Failure("BLOB_MISSING", f"the blob store has lost {wait.key}")
-    waits = len(effects.blobs)
-    if wait.task == FINISH:
-        if state.unfinished:
-            return False
-        if data is None:
-            write_finish(state, ExecutionStatus.FAILED, None, failure, now_us, effects)
-        else:
-            finish(state, now_us, effects)
-    else:
-        if state.statuses[wait.task] != _PENDING or state.remaining[wait.task]:
-            return False
-        ended: list[int] = []
-        if data is None:
-            fail_undone(state, wait.task, failure, ended, now_us, effects)
-        else:
-            judge(state, wait.task, ended, now_us, effects)
-        if ended:
-            settle(state, ended, now_us, effects)
-    if len(effects.blobs) == waits:
-        state.drop_blobs()
-    return True
+    return blobs.loaded(state, wait, data, now_us, effects)
 
 
 def resume(state: ExecutionState, now_us: int, chance: Jitter, effects: Effects) -> None:
@@ -284,7 +200,7 @@ def resume(state: ExecutionState, now_us: int, chance: Jitter, effects: Effects)
     """
     if state.status == _PENDING_EXECUTION:
         _set_running(state, effects)
-    history.resume(state, now_us, effects)
+    history.resume(state, now_us, chance, effects)
 
 
 def _set_running(state: ExecutionState, effects: Effects) -> None:

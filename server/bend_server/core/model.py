@@ -102,6 +102,7 @@ class EventKind(IntEnum):
     WAITING = 14
     CHILD_STARTED = 15
     COMPENSATING = 16
+    HANDLING_FAILURE = 17
 
 
 class Failure(NamedTuple):

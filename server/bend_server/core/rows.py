@@ -1,7 +1,8 @@
 """Rows that the machine writes: made, evolved into the state, and added to the effects, at once."""
 
 from bend_server.core.effects import Effects
-from bend_server.core.evolve import evolve_event, evolve_finish, evolve_result
+from bend_server.core.evolve import evolve_finish, evolve_result
+from bend_server.core.evolve_events import evolve_event
 from bend_server.core.model import (
     ITEM_NONE,
     EventKind,
@@ -10,8 +11,11 @@ from bend_server.core.model import (
     FinishRow,
     Outcome,
     ResultRow,
+    TaskStatus,
 )
 from bend_server.core.state import ExecutionState
+
+_RUNNING = int(TaskStatus.RUNNING)
 
 _new = tuple.__new__  # half the cost of calling the NamedTuple class
 
@@ -26,6 +30,12 @@ def write_outcome(
 ) -> None:
     """Write the row of the open try that came to its end."""
     task = outcome.task
+    item = outcome.item
+    iteration = 0
+    if state.plan.plain:
+        attempt = state.unit_attempt(task)
+    else:
+        attempt, iteration = state.attempt(task, item), state.iteration(task, item)
     row: ResultRow = _new(
         ResultRow,
         (
@@ -33,10 +43,10 @@ def write_outcome(
             state.seq + 1,
             state.run,
             task,
-            outcome.item,
+            item,
             outcome.try_,
-            0,
-            state.attempt(task),
+            iteration,
+            attempt,
             status,
             outcome.output if failure is None else None,
             outcome.blob if failure is None else None,
@@ -60,22 +70,27 @@ def write_decision(
     failure: Failure | None,
     now_us: int,
     effects: Effects,
+    *,
+    item: int = ITEM_NONE,
 ) -> None:
-    """Write a skip, a cancel, or a failed condition.
+    """Write a skip, a cancel, a failed condition, or the end of a task with items.
 
-    A task without an open try takes its next try, with the attempts made so far (0: never ran).
-    An open try is closed by the row.
+    A unit without an open try takes its next try, with the attempts made so far (0: never ran).
+    An open try is closed by the row. A task whose items were counted has its try since then.
     """
-    try_ = state.open_try(task)
+    units, index = state.unit(task, item)
+    fans = state.fans
+    counted = item == ITEM_NONE and units.statuses[index] == _RUNNING and task in (fans or ())
+    try_ = units.tries[index] if counted else state.open_try(task, item)
     row = ResultRow(
         execution=state.start.id,
         seq=state.seq + 1,
         run=state.run,
         task=task,
-        item=ITEM_NONE,
-        try_=try_ or state.tries[task] + 1,
-        iteration=0,
-        attempt=state.attempt(task),
+        item=item,
+        try_=try_ or units.tries[index] + 1,
+        iteration=units.unit_iteration(index),
+        attempt=units.unit_attempt(index),
         status=status,
         output=None,
         blob=None,
@@ -84,7 +99,7 @@ def write_decision(
         worker="",
         run_id=0,
         chunks=0,
-        started_us=0,
+        started_us=units.times[2 * index] if counted and units.times is not None else 0,
         finished_us=now_us,
     )
     evolve_result(state, row)
@@ -100,15 +115,20 @@ def write_event(
     *,
     actor: str = "",
     task: int = -1,
+    item: int = ITEM_NONE,
+    run: int = 0,
 ) -> None:
-    """Write an event of the execution; `task` -1 when it concerns no single task."""
+    """Write an event of the execution; `task` -1 when it concerns no single task.
+
+    `run` is given by the events that open a new one.
+    """
     row = EventRow(
         execution=state.start.id,
         seq=state.seq + 1,
-        run=state.run,
+        run=run or state.run,
         kind=kind,
         task=task,
-        item=ITEM_NONE,
+        item=item,
         actor=actor,
         body=body,
         at_us=now_us,

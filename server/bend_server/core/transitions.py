@@ -7,7 +7,8 @@ _P = TaskStatus
 
 TRANSITIONS: dict[TaskStatus, tuple[TaskStatus, ...]] = {
     # Judged: it runs, or a decision ends it (FAILED: its condition cannot be evaluated).
-    _P.PENDING: (_P.SCHEDULED, _P.SKIPPED, _P.CANCELLED, _P.FAILED),
+    # RUNNING: the items of its for_each are counted.
+    _P.PENDING: (_P.SCHEDULED, _P.RUNNING, _P.SKIPPED, _P.CANCELLED, _P.FAILED),
     # Handed out: an outcome, or the end of the cancel grace.
     _P.SCHEDULED: (
         _P.RUNNING,
@@ -18,8 +19,9 @@ TRANSITIONS: dict[TaskStatus, tuple[TaskStatus, ...]] = {
         _P.TIMED_OUT,
     ),
     _P.RUNNING: (_P.WAITING, _P.COMPLETED, _P.FAILED, _P.CANCELLED, _P.TIMED_OUT),
-    # Backoff: the next try opens, or the execution ends before.
-    _P.WAITING: (_P.SCHEDULED, _P.CANCELLED),
+    # Backoff, or between two rounds: the next try opens, or the execution ends before. COMPLETED:
+    # a loop that was in doubt is over.
+    _P.WAITING: (_P.SCHEDULED, _P.COMPLETED, _P.CANCELLED),
     _P.COMPLETED: (),
     _P.FAILED: (),
     _P.SKIPPED: (),

@@ -7,7 +7,7 @@ import orjson
 import structlog
 
 from bend_server.core import machine
-from bend_server.core.effects import Effects, Ready
+from bend_server.core.effects import Effects, Ready, Timer, TimerKind
 from bend_server.core.errors import (
     Conflict,
     DependencyDown,
@@ -21,6 +21,7 @@ from bend_server.core.model import (
     EventKind,
     EventRow,
     ExecutionStatus,
+    StartRow,
     StatusChange,
 )
 from bend_server.core.state import ExecutionState
@@ -38,6 +39,8 @@ log = structlog.get_logger()
 
 QUARANTINED = machine.QUARANTINED
 PAUSE_EVERY = 100
+_PENDING = int(ExecutionStatus.PENDING)
+_Loaded = ExecutionState | None
 
 
 class Adoption:
@@ -64,19 +67,84 @@ class Adoption:
         self._counters = counters
         self._loading: dict[int, asyncio.Event] = {}
         self.follow: Callable[[Effects, int], None]
+        self.adopted: Callable[[list[ExecutionState]], None]
+        self.reopened: Callable[[StartRow], None]
 
     async def load(self, execution: int) -> ExecutionState | None:
         """Return the state of an execution that is owned here; None when it ended or is unknown.
 
+        One that waits for its admission stays PENDING: only `admit` sets it going.
+
         Raises Conflict when it belongs to another engine (or is being recovered), DependencyDown,
         CorruptHistory, and what PlanSource raises.
         """
+        return await self._turn(execution, self._load)
+
+    async def admit(self, execution: int) -> ExecutionState | None:
+        """Set a PENDING execution going; raises as `load` does."""
+        state = await self.load(execution)
+        if state is not None and state.status == _PENDING:
+            gathering = self._commits.gathering
+            self._steps.call(state, lambda effects: self._start(state, effects))
+            gathering.parks.append(Park(execution, 0))
+            self._commits.wake()
+        return state
+
+    def _start(self, state: ExecutionState, effects: Effects) -> bool:
+        self._steps.resume(state, self._clock.now_us(), effects)
+        return True
+
+    async def reopen(
+        self, execution: int, verb: Callable[[ExecutionState], bool]
+    ) -> tuple[ExecutionState | None, bool]:
+        """Run a verb that opens a new run, on the state of an execution that has ended (or not).
+
+        Returns the state (None: unknown) and what the verb said. Raises as `load` does, and what
+        the verb raises.
+        """
+        while True:
+            state = await self.load(execution)
+            if state is None or not state.terminal:
+                break
+            await self._commits.after()  # its end is on the way into SQL
+        if state is not None:
+            return state, verb(state)
+        opened: list[bool] = []
+
+        async def open_again(number: int) -> ExecutionState | None:
+            live = self._live
+            generation = live.generation
+            stored = await self._store.load(number)
+            if stored is None:
+                return None
+            ended = await self._folded(stored, generation)
+            live.states[number] = ended
+            recent = live.recent.pop(number, None)
+            try:
+                opened.append(verb(ended))
+            finally:
+                if not opened or not opened[0]:
+                    if live.states.get(number) is ended:
+                        del live.states[number]
+                    live.recent[number] = recent
+            if opened[0]:
+                self.adopted([ended])
+                if ended.start.concurrency_key is not None:
+                    self.reopened(ended.start)
+            return ended
+
+        state = await self._turn(execution, open_again, ended=True)
+        return state, bool(opened and opened[0])
+
+    async def _turn(
+        self, execution: int, work: Callable[[int], Awaitable[_Loaded]], *, ended: bool = False
+    ) -> _Loaded:
         live = self._live
         while True:
             state = live.states.get(execution)
             if state is not None:
                 return state
-            if execution in live.recent:
+            if execution in live.recent and not ended:
                 return None
             if not live.owns(execution):
                 raise Conflict("the execution belongs to another engine", execution=execution)
@@ -89,7 +157,7 @@ class Adoption:
             await busy.wait()
         done = self._loading[execution] = asyncio.Event()
         try:
-            return await self._load(execution)
+            return await work(execution)
         finally:
             del self._loading[execution]
             done.set()
@@ -109,12 +177,11 @@ class Adoption:
         It reads twice, however many there are: the first time tells which, the second one is
         made when nobody else may load them. Raises Conflict, DependencyDown.
         """
-        live = self._live
         found = [stored.start.id for stored in await read()]
         done = asyncio.Event()
         ours = dict.fromkeys(number for number in found if self._absent(number))
         self._loading.update(dict.fromkeys(ours, done))
-        generation = live.generation
+        generation = self._live.generation
         taken = 0
         try:
             for stored in await read() if ours else []:
@@ -125,9 +192,8 @@ class Adoption:
                 except (Conflict, DependencyDown):
                     raise
                 except DomainError as error:
-                    log.warning(
-                        "execution_unusable", execution=stored.start.id, reason=error.reason
-                    )
+                    execution = stored.start.id
+                    log.warning("parked_unrecoverable", execution=execution, reason=error.reason)
                     continue
                 taken += 1
                 if taken % PAUSE_EVERY == 0:
@@ -146,7 +212,25 @@ class Adoption:
 
     async def _take(self, stored: StoredExecution, generation: int) -> ExecutionState:
         """Make a state of rows that nobody else loads, and set it going."""
-        live = self._live
+        execution = stored.start.id
+        state = await self._folded(stored, generation)
+        self._live.states[execution] = state
+        gathering = self._commits.gathering
+        if state.status == _PENDING:
+            if state.deadline_us:
+                end = Timer(state.deadline_us, execution, TimerKind.EXECUTION, -1, ITEM_NONE, 0)
+                gathering.effects.timers.append(end)
+                self._commits.wake()
+            return state
+        self._steps.resume(state, self._clock.now_us(), gathering.effects)
+        gathering.parks.append(Park(execution, 0))
+        self._commits.wake()
+        self._counters.add("adopted")
+        self.adopted([state])
+        return state
+
+    async def _folded(self, stored: StoredExecution, generation: int) -> ExecutionState:
+        """Fold what was read; raises Conflict when it is not for this engine any more."""
         execution = stored.start.id
         try:
             state = await self.fold(stored)
@@ -154,14 +238,8 @@ class Adoption:
             raise
         except Exception as error:
             raise InvariantBroken(f"the execution cannot be brought back: {error}") from error
-        if generation != live.generation or not live.owns(execution):
+        if generation != self._live.generation or not self._live.owns(execution):
             raise Conflict("the execution moved to another engine", execution=execution)
-        live.states[execution] = state
-        gathering = self._commits.gathering
-        self._steps.resume(state, self._clock.now_us(), gathering.effects)
-        gathering.parks.append(Park(execution, 0))
-        self._commits.wake()
-        self._counters.add("adopted")
         return state
 
     async def fold(self, stored: StoredExecution) -> ExecutionState:
@@ -203,6 +281,7 @@ class Adoption:
             except Exception as error:  # noqa: BLE001 (only this execution pays)
                 fresh.strip(state.start.id)
                 self._commits.broken(state, error)
+        self.adopted(states)
         ready, effects.ready = effects.ready, []
         if effects.rows():
             self._commits.gathering.absorb(fresh)

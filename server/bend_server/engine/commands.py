@@ -1,23 +1,27 @@
 """Commands to owners, and what executors and other engines ask and tell."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from google.protobuf.message import DecodeError
 
 from bend.internal.v1 import control_pb2
 from bend_server.core import machine
 from bend_server.core.errors import (
+    AlreadyExists,
     Conflict,
     DependencyDown,
     DomainError,
-    LeaseLost,
+    InvalidInput,
+    LimitExceeded,
     NotFound,
+    NotPermitted,
     WrongState,
 )
 from bend_server.core.model import EXECUTION_TERMINAL, ExecutionStatus
 from bend_server.engine.adoption import Adoption
 from bend_server.engine.commits import Commits
+from bend_server.engine.controls import Controls
 from bend_server.engine.live import Live
 from bend_server.engine.options import Counters
 from bend_server.engine.overlay import Overlay
@@ -25,21 +29,29 @@ from bend_server.engine.steps import Steps
 from bend_server.engine.waits import Waits
 from bend_server.engine.watch import Watches
 from bend_server.ports.clock import Clock
-from bend_server.ports.queue import Queue, QueueDown, Subscription
+from bend_server.ports.queue import Handler, Queue, QueueDown, Subscription
 from bend_server.ports.store import EngineStore
 
-COMMAND_S = 10.0
 FORWARD_S = 5.0
 FORWARDS_MAX = 5
 FORWARD_PAUSE_S = 0.3
 RECOVERY_S = 2.0
-ABORTED = 10
-NOT_FOUND = 5
 FAILED_PRECONDITION = 9
 UNAVAILABLE = 14
+# google.rpc.Code of what an owner answers.
+_KINDS: dict[int, type[DomainError]] = {
+    3: InvalidInput,
+    5: NotFound,
+    6: AlreadyExists,
+    7: NotPermitted,
+    8: LimitExceeded,
+    FAILED_PRECONDITION: WrongState,
+    10: Conflict,
+}
 
 _State = control_pb2.OpenKeysResponse.State
 OwnerSlot = Callable[[int], Awaitable[int | None]]
+Result = control_pb2.EngineCommandResult
 
 
 class Commands:
@@ -57,6 +69,7 @@ class Commands:
         waits: Waits,
         watches: Watches,
         overlay: Overlay,
+        controls: Controls,
         counters: Counters,
     ) -> None:
         self._store = store
@@ -69,12 +82,13 @@ class Commands:
         self._waits = waits
         self._watches = watches
         self._overlay = overlay
+        self._controls = controls
         self._counters = counters
         self._subscriptions: list[Subscription] = []
         self.owner_slot: OwnerSlot
 
-    async def open(self, slot: int) -> None:
-        """Listen on the subjects of a slot."""
+    async def open(self, slot: int, others: Mapping[str, Handler]) -> None:
+        """Listen on the subjects of a slot; `others` by the subject's middle word."""
         queue = self._queue
         opened = self._subscriptions = []
         # One by one, so that `close` finds what a failure half-way left open.
@@ -82,6 +96,8 @@ class Commands:
         opened.append(await queue.serve(f"engine.command.{slot}", self._answer_command))
         opened.append(await queue.subscribe(f"engine.started.{slot}", self._hear_started))
         opened.append(await queue.subscribe(f"engine.finished.{slot}", self._hear_finished))
+        for word, handler in others.items():
+            opened.append(await queue.subscribe(f"engine.{word}.{slot}", handler))
 
     async def close(self) -> None:
         """Stop listening."""
@@ -93,20 +109,28 @@ class Commands:
         self, execution: int, reason: str, actor: str, request_id: str
     ) -> ExecutionStatus:
         """Cancel here or at the owner; see `EngineUseCases.cancel`."""
+        command = control_pb2.EngineCommand(
+            request_id=request_id, execution=execution, actor=actor, cancel=reason
+        )
+        return ExecutionStatus((await self.send(command)).status)
+
+    async def send(self, command: control_pb2.EngineCommand) -> Result:
+        """Have a command carried out, here or at the owner; return once that is durable.
+
+        Raises DependencyDown, and what the owner says.
+        """
+        execution = command.execution
         for turn in range(FORWARDS_MAX):
             if turn:
                 await asyncio.sleep(FORWARD_PAUSE_S)
             if self._live.claims(execution):
                 try:
-                    return await self._cancel_here(execution, reason, actor)
+                    return await self._carry_out(command)
                 except Conflict:
                     continue
             slot = await self.owner_slot(execution)
             if slot is None or slot == self._live.slot:
                 continue
-            command = control_pb2.EngineCommand(
-                request_id=request_id, execution=execution, actor=actor, cancel=reason
-            )
             try:
                 return await self._forward(slot, command)
             except (Conflict, QueueDown):
@@ -119,7 +143,7 @@ class Commands:
         if slot is None or slot == self._live.slot:
             return
         command = control_pb2.EngineCommand(execution=execution, notify_slot=self._live.slot)
-        status = await self._forward(slot, command)
+        status = (await self._forward(slot, command)).status
         if status in EXECUTION_TERMINAL:
             self._waits.heard([execution])
 
@@ -136,53 +160,46 @@ class Commands:
         return ExecutionStatus(state.status)
 
     async def _durable(self) -> None:
-        try:
-            async with asyncio.timeout(COMMAND_S):
-                await self._commits.after()
-        except TimeoutError as error:
-            raise DependencyDown("the command was not committed in time") from error
+        await self._controls.durable()
 
-    async def _forward(self, slot: int, command: control_pb2.EngineCommand) -> ExecutionStatus:
+    async def _forward(self, slot: int, command: control_pb2.EngineCommand) -> Result:
         data = await self._queue.request(
             f"engine.command.{slot}", command.SerializeToString(), FORWARD_S
         )
-        result = control_pb2.EngineCommandResult.FromString(data)
+        result = Result.FromString(data)
         if not result.code:
-            return ExecutionStatus(result.status or ExecutionStatus.RUNNING)
-        kinds: dict[int, type[DomainError]] = {
-            ABORTED: Conflict,
-            NOT_FOUND: NotFound,
-            FAILED_PRECONDITION: WrongState,
-        }
-        kind = kinds.get(result.code, DependencyDown)
+            if not result.status:
+                result.status = ExecutionStatus.RUNNING
+            return result
+        kind = _KINDS.get(result.code, DependencyDown)
         raise kind(result.message, reason=result.reason, execution=command.execution)
 
     async def _answer_command(self, data: bytes) -> bytes:
         try:
             command = control_pb2.EngineCommand.FromString(data)
-            status = await self._carry_out(command)
-            result = control_pb2.EngineCommandResult(status=status)
+            result = await self._carry_out(command)
         except DomainError as error:
-            result = control_pb2.EngineCommandResult(
-                code=_code_of(error), reason=error.reason, message=error.message
-            )
+            result = Result(code=_code_of(error), reason=error.reason, message=error.message)
         except DecodeError:
-            result = control_pb2.EngineCommandResult(
+            result = Result(
                 code=FAILED_PRECONDITION, reason="INVALID_REQUEST", message="unreadable command"
             )
         return result.SerializeToString()
 
-    async def _carry_out(self, command: control_pb2.EngineCommand) -> int:
+    async def _carry_out(self, command: control_pb2.EngineCommand) -> Result:
         execution = command.execution
         if not self._live.claims(execution):
             raise Conflict("the execution belongs to another engine", execution=execution)
-        if command.WhichOneof("command") == "cancel":
-            return await self._cancel_here(execution, command.cancel, command.actor)
+        kind = command.WhichOneof("command")
+        if kind == "cancel":
+            return Result(status=await self._cancel_here(execution, command.cancel, command.actor))
+        if kind != "notify_slot":
+            return await self._controls.carry_out(command)
         self._waits.notify(execution, command.notify_slot)
         if execution in self._live.states:
-            return ExecutionStatus.RUNNING
+            return Result(status=ExecutionStatus.RUNNING)
         known = await self._store.statuses([execution])
-        return known.get(execution, ExecutionStatus.COMPLETED)
+        return Result(status=known.get(execution, ExecutionStatus.COMPLETED))
 
     async def _answer_open(self, data: bytes) -> bytes:
         try:
@@ -250,10 +267,4 @@ def _answer_ended(execution: int, status: int | None) -> ExecutionStatus:
 
 
 def _code_of(error: DomainError) -> int:
-    if isinstance(error, LeaseLost | Conflict):
-        return ABORTED
-    if isinstance(error, NotFound):
-        return NOT_FOUND
-    if isinstance(error, WrongState):
-        return FAILED_PRECONDITION
-    return UNAVAILABLE
+    return next((code for code, kind in _KINDS.items() if isinstance(error, kind)), UNAVAILABLE)

@@ -31,6 +31,7 @@ class Commits:
 
     Args:
         settle: acts on what is durable now; synchronous.
+        before: adds to a gathering what follows from its rows; synchronous.
         lost: drops memory; synchronous.
         quarantine: takes one execution out of service, in a transaction of its own.
     """
@@ -54,6 +55,7 @@ class Commits:
         self._flying: Gathering | None = None
         self.gathering = Gathering()
         self.settle: Settle
+        self.before: Callable[[Gathering], None]
         self.lost: Lost
         self.quarantine: Quarantine
 
@@ -158,6 +160,7 @@ class Commits:
             raise LeaseLost("the engine has no lease")
         generation = self._live.generation
         await self._shrink(gathering)
+        self.before(gathering)
         try:
             committed = await self._store.commit(lease, self._live.claimed, gathering.batch())
         except (LeaseLost, DependencyDown):
@@ -214,8 +217,10 @@ class Commits:
         self, gathering: Gathering, execution: int, batch: Batch, error: DomainError
     ) -> None:
         log.error("execution_refused", execution=execution, reason=error.reason)
+        fresh = False
         for starting in gathering.starts:
             if starting.row.id == execution:
+                fresh = True
                 starting.call.put(starting.place, StartOutcome(0, "", False, 0, error))
         gathering.strip(execution)
         self.gathering.strip(execution)
@@ -224,7 +229,7 @@ class Commits:
         gathering.acks.clear()
         self.gathering.acks.clear()
         self._live.states.pop(execution, None)
-        if not batch.starts:
+        if not fresh:
             self._live.held[execution] = None
             first_seq = min(
                 *(row.seq for row in batch.results),

@@ -7,8 +7,9 @@ import structlog
 from bend.internal.v1 import control_pb2
 from bend_server.core import limits
 from bend_server.core.effects import Cancel, Ready
-from bend_server.core.model import Failure, Outcome, TaskStatus
+from bend_server.core.model import ExecutionStatus, Failure, Outcome, TaskStatus
 from bend_server.engine.frames import FrameBuilder, TaskHeads
+from bend_server.engine.gate import Gate
 from bend_server.engine.inputs import Inputs
 from bend_server.engine.jobs import Jobs
 from bend_server.engine.lanes import Lane, Lanes, Work
@@ -29,6 +30,7 @@ NOTICE_KEYS_MAX = 1000
 PUMP_TASKS_MAX = 1024
 SCHEDULED = int(TaskStatus.SCHEDULED)
 RUNNING = int(TaskStatus.RUNNING)
+EXECUTION_RUNNING = int(ExecutionStatus.RUNNING)
 EXPIRE_PAUSE_US = 250_000
 
 
@@ -67,17 +69,27 @@ class Dispatch:
         self._pumping = False
         self._heads = TaskHeads()
         self.lanes = Lanes()
+        self.gate: Gate
         inputs.verdict = self.verdict
         inputs.again = self.again
 
     def push(self, ready: list[Ready], now_us: int) -> None:
         """Queue tries that are ready and durable."""
-        self.lanes.push([(one, now_us) for one in ready])
+        self.lanes.push(self.gate.enter([(one, now_us) for one in ready]))
 
     def again(self, works: list[Work]) -> None:
         """Queue tries that were handed out before, or whose input is prepared now."""
+        self.lanes.push(self.gate.enter(works))
+        self.pump()
+
+    def through(self, works: list[Work]) -> None:
+        """Queue tries that have been through the gate."""
         self.lanes.push(works)
         self.pump()
+
+    def uncached(self, works: list[Work]) -> None:
+        """Queue tries that the cache has no answer for."""
+        self.through([work for work in works if self.gate.after_cache(work)])
 
     def pump(self) -> None:
         """Hand out what the windows allow, in slices that leave the loop to others."""
@@ -137,7 +149,7 @@ class Dispatch:
     def _expire(self, work: Work) -> None:
         ready = work[0]
         self._inputs.discard(work)
-        if not self._open(ready) or key_of(ready) in self._windows.by_key:
+        if not self.is_open(ready) or key_of(ready) in self._windows.by_key:
             return
         task = ready.state.plan.tasks[ready.task]
         wish = self.lanes.lane(ready.state.start.namespace, task).wish()
@@ -163,7 +175,7 @@ class Dispatch:
                 continue
             state = self._live.states.get(cancel.execution)
             if state is not None and state.open_try(cancel.task, cancel.item) == cancel.try_:
-                attempt = state.attempt(cancel.task)
+                attempt = state.attempt(cancel.task, cancel.item)
                 ready = Ready(state, cancel.task, cancel.item, cancel.try_, attempt, 0)
                 self._stop((ready, now_us))
         for place in range(0, len(keys), NOTICE_KEYS_MAX):
@@ -184,12 +196,14 @@ class Dispatch:
         self.lanes.clear()
         self._windows.clear()
         self._inputs.clear()
+        self.gate.clear()
 
-    def _open(self, ready: Ready) -> bool:
+    def is_open(self, ready: Ready) -> bool:
+        """Return whether a try may still run, now or once its execution goes on."""
         state = ready[0]
         return (
             state.open_try(ready[1], ready[2]) == ready[3]
-            and not state.quarantined
+            and state.status == EXECUTION_RUNNING
             and self._live.states.get(state.start.id) is state
         )
 
@@ -239,9 +253,12 @@ class Dispatch:
             state, task, item, try_, _, _ = ready
             execution = state.start.id
             if (
-                not SCHEDULED <= state.statuses[task] <= RUNNING
-                or state.tries[task] != try_
-                or state.quarantined
+                (
+                    not SCHEDULED <= state.statuses[task] <= RUNNING or state.tries[task] != try_
+                    if item < 0
+                    else state.open_try(task, item) != try_
+                )
+                or state.status != EXECUTION_RUNNING
                 or states.get(execution) is not state
                 or (execution, task, item, try_) in by_key
             ):

@@ -66,5 +66,7 @@ class Due:
             self._steps.retry_due(state, timer.task, timer.item, now_us)
         elif timer.kind == TimerKind.GRACE:
             self._steps.grace_over(state, now_us)
+        elif timer.kind == TimerKind.WAKE:
+            self._steps.wait_due(state, timer.task, timer.item, timer.try_, now_us)
         else:
             self._steps.timed_out(state, now_us)

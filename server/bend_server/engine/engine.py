@@ -2,38 +2,27 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import structlog
 
-from bend_server.core.errors import DependencyDown, DomainError
-from bend_server.core.ids import partition_of
+from bend.internal.v1 import control_pb2
+from bend_server.core.errors import DependencyDown, DomainError, NotFound
 from bend_server.core.model import ExecutionStatus
-from bend_server.engine.adoption import Adoption
-from bend_server.engine.commands import Commands
-from bend_server.engine.commits import Commits
-from bend_server.engine.dispatch import Dispatch
-from bend_server.engine.due import Due
-from bend_server.engine.inputs import Inputs
-from bend_server.engine.jobs import Jobs
-from bend_server.engine.live import Live
 from bend_server.engine.options import Counters, EngineOptions
-from bend_server.engine.overlay import Overlay
-from bend_server.engine.ownership import Ownership
-from bend_server.engine.parking import Parking
-from bend_server.engine.recovery import Recovery
-from bend_server.engine.results import Results
-from bend_server.engine.routing import Routes
-from bend_server.engine.settlement import Settlement
-from bend_server.engine.starts import Starts
-from bend_server.engine.steps import Steps
-from bend_server.engine.timers import Timers
-from bend_server.engine.upkeep import Retention, Sweeper, Upkeep
-from bend_server.engine.waits import Waits
-from bend_server.engine.watch import Watches
-from bend_server.engine.windows import Windows
+from bend_server.engine.parts import Parts
 from bend_server.ports.blobs import Blobs
 from bend_server.ports.clock import Chance, Clock
-from bend_server.ports.engine import Ended, StartCommand, StartOutcome, TaskOverlay
+from bend_server.ports.control import ApprovalSummary, BulkRow
+from bend_server.ports.engine import (
+    BulkCommand,
+    Decision,
+    Ended,
+    RunOpened,
+    StartCommand,
+    StartOutcome,
+    TaskOverlay,
+)
 from bend_server.ports.plans import PlanSource
 from bend_server.ports.queue import ASK_ANNOUNCE, Queue, QueueDown, Subscription
 from bend_server.ports.store import EngineStore
@@ -66,152 +55,29 @@ class Engine:
         self._queue = queue
         self._blobs = blobs
         self._clock = clock
-        self._live = Live()
-        self._jobs = Jobs()
-        self._commits = Commits(store, blobs, self._live, options, self.counters)
-        self._steps = Steps(self._commits, chance)
-        self._routes = Routes(options)
-        self._windows = Windows()
-        self._timers = Timers(clock)
-        self._watches = Watches(self._live)
-        self._waits = Waits(store, queue, self._live, self._jobs)
-        self._starts = Starts(clock, chance, self._live, self._commits, plans, options)
-        self._ownership = Ownership(store, clock, self._live, self._commits, options, self.counters)
-        self._make_dispatch()
-        self._make_intake(plans, chance)
-        self._make_followers()
+        parts = self._parts = Parts(
+            store, queue, blobs, clock, chance, plans, options, self.counters
+        )
+        self._live = parts.live
+        self._jobs = parts.jobs
+        self._commits = parts.commits
+        self._windows = parts.windows
+        self._timers = parts.timers
+        self._starts = parts.starts
+        self._ownership = parts.ownership
+        self._recovery = parts.recovery
+        self._commands = parts.commands
+        self._dispatch = parts.dispatch
+        self.sweeper = parts.sweeper
+        self.retention = parts.retention
         self._lanes: dict[int, asyncio.Task[None]] = {}
         self._announcements: Subscription | None = None
         self._main: asyncio.Task[None] | None = None
         self._stopping = False
-        self._connect()
-
-    def _make_dispatch(self) -> None:
-        live, jobs = self._live, self._jobs
-        self._dispatch = Dispatch(
-            self._queue,
-            self._clock,
-            live,
-            self._steps,
-            self._routes,
-            self._windows,
-            Inputs(self._blobs, live, jobs),
-            self._timers,
-            jobs,
-            self.options,
-            self.counters,
-        )
-        self._overlay = Overlay(live, self._windows, self._dispatch, self._routes)
-        self._upkeep = Upkeep(
-            self._queue,
-            self._clock,
-            live,
-            self._routes,
-            self._dispatch,
-            self._watches,
-            self.counters,
-        )
-
-    def _make_intake(self, plans: PlanSource, chance: Chance) -> None:
-        live, commits, steps, counters = self._live, self._commits, self._steps, self.counters
-        self._adoption = Adoption(
-            self._store, plans, self._clock, live, commits, steps, self._windows, counters
-        )
-        self._results = Results(
-            self._queue,
-            self._clock,
-            chance,
-            live,
-            commits,
-            steps,
-            self._adoption,
-            self._jobs,
-            self.options,
-            counters,
-        )
-        self._commands = Commands(
-            self._store,
-            self._queue,
-            self._clock,
-            live,
-            commits,
-            steps,
-            self._adoption,
-            self._waits,
-            self._watches,
-            self._overlay,
-            counters,
-        )
-        self._recovery = Recovery(
-            self._store,
-            self._queue,
-            self._clock,
-            live,
-            commits,
-            self._adoption,
-            self._dispatch,
-            self._results,
-            self._routes,
-            self._windows,
-            self._timers,
-            self._overlay,
-            self.options,
-            counters,
-        )
-
-    def _make_followers(self) -> None:
-        store, clock, live, steps = self._store, self._clock, self._live, self._steps
-        adoption, options, counters = self._adoption, self.options, self.counters
-        self._parking = Parking(
-            store, clock, live, self._commits, adoption, self._timers, options, counters
-        )
-        self._settlement = Settlement(
-            store,
-            self._queue,
-            self._blobs,
-            clock,
-            live,
-            self._commits,
-            steps,
-            self._dispatch,
-            self._windows,
-            self._timers,
-            self._waits,
-            self._watches,
-            self._parking,
-            self._overlay,
-            self._jobs,
-            counters,
-        )
-        self._due = Due(
-            clock, live, steps, self._dispatch, self._recovery, self._settlement, self._jobs
-        )
-        self.sweeper = Sweeper(store, clock, live, adoption, steps, options, counters)
-        self.retention = Retention(store, self._blobs, clock, live, options, counters)
-
-    def _connect(self) -> None:
-        """Tie the parts that know each other both ways."""
-        ownership = self._ownership
-        self._watches.overlay = self._overlay
-        self._commits.settle = self._settlement
-        self._commits.lost = ownership.lost
-        self._commits.quarantine = self._adoption.quarantine
-        self._adoption.follow = self._settlement.follow
-        self._timers.fire = self._due.fire
-        self._timers.expire = self._due.expire
-        self._results.owner_slot = ownership.owner_slot
-        self._commands.owner_slot = ownership.owner_slot
-        self._waits.register = self._commands.register
-        ownership.recover = self._recovery.recover
-        ownership.fetch = self._parking.fetch
+        ownership = parts.ownership
         ownership.open_slot = self._open_slot
         ownership.close_slot = self._close_slot
-        ownership.drop = self._drop
         ownership.slots_dead = self._drain_slots
-        ownership.slots_seen = self._recovery.slots_seen
-        ownership.forgot = self._forgot
-        self._queue.on_reconnect(self._recovery.reconnected)
-        self._queue.on_reconnect(self._upkeep.reconnected)
 
     # Life
 
@@ -285,7 +151,7 @@ class Engine:
         while self._announcements is None:
             try:
                 self._announcements = await self._queue.subscribe(
-                    "registry.announce", self._upkeep.hear
+                    "registry.announce", self._parts.upkeep.hear
                 )
             except QueueDown:
                 await asyncio.sleep(self.options.retry_s * 5)
@@ -294,24 +160,33 @@ class Engine:
         except QueueDown:
             log.info("announcements_not_asked_for")  # executors repeat themselves anyway
         async with asyncio.TaskGroup() as group:
+            parts = self._parts
             for loop in (
-                self._commits.run(),
-                self._timers.run(),
-                self._ownership.run(),
-                self._recovery.run(),
-                self._upkeep.run(),
-                self._parking.run(),
-                self.sweeper.run(),
-                self.retention.run(),
+                parts.commits.run(),
+                parts.timers.run(),
+                parts.ownership.run(),
+                parts.recovery.run(),
+                parts.upkeep.run(),
+                parts.parking.run(),
+                parts.sweeper.run(),
+                parts.retention.run(),
+                parts.queues.run(),
+                parts.children.run(),
+                parts.slots.run(),
+                parts.cache.run(),
+                parts.bulks.run(),
+                parts.mailbox.run(),
             ):
                 group.create_task(loop)
 
     async def _open_slot(self, slot: int) -> None:
         try:
-            await self._commands.open(slot)
+            await self._commands.open(
+                slot, {"slots": self._parts.slots.hear, "mail": self._parts.mailbox.hear}
+            )
         except QueueDown as error:
             raise DependencyDown("the queue cannot be reached") from error
-        self._lanes[slot] = asyncio.create_task(self._results.run(slot))
+        self._lanes[slot] = asyncio.create_task(self._parts.results.run(slot))
 
     async def _close_slot(self) -> None:
         await self._drain_slots([], own=False)
@@ -326,18 +201,7 @@ class Engine:
             await asyncio.wait([task])
         for slot in dead:
             if slot not in self._lanes:
-                self._lanes[slot] = asyncio.create_task(self._results.run(slot))
-
-    def _drop(self) -> None:
-        self._dispatch.clear()
-        self._timers.clear()
-        self._overlay.workers.clear()
-        self._watches.wake_all()
-
-    def _forgot(self, partitions: frozenset[int]) -> None:
-        self._windows.forget(lambda execution: partition_of(execution) in partitions)
-        self._waits.forget(lambda execution: partition_of(execution) in partitions)
-        self._watches.wake_all()
+                self._lanes[slot] = asyncio.create_task(self._parts.results.run(slot))
 
     # Use cases, see ports.engine
 
@@ -353,21 +217,89 @@ class Engine:
         """Cancel; return the status after the wish is durable, wherever the owner is."""
         return await self._commands.cancel(execution, reason, actor, request_id)
 
+    async def pause(
+        self, execution: int, *, reason: str, actor: str, request_id: str = ""
+    ) -> ExecutionStatus:
+        """Pause; return the status once that is durable."""
+        command = self._command(execution, actor, request_id, pause=reason)
+        return ExecutionStatus((await self._commands.send(command)).status)
+
+    async def resume(self, execution: int, *, actor: str, request_id: str = "") -> ExecutionStatus:
+        """Let a paused execution go on."""
+        resume = control_pb2.EngineCommand.Resume()
+        command = self._command(execution, actor, request_id, resume=resume)
+        return ExecutionStatus((await self._commands.send(command)).status)
+
+    async def retry(
+        self, execution: int, *, reason: str, actor: str, request_id: str = ""
+    ) -> RunOpened:
+        """Open a new run with what did not complete."""
+        command = self._command(execution, actor, request_id, retry=reason)
+        result = await self._commands.send(command)
+        return RunOpened(ExecutionStatus(result.status), result.run)
+
+    async def reset(
+        self, execution: int, *, task: str, reason: str, actor: str, request_id: str = ""
+    ) -> RunOpened:
+        """Open a new run from a task on."""
+        reset = control_pb2.EngineCommand.Reset(task=task, reason=reason)
+        command = self._command(execution, actor, request_id, reset=reset)
+        result = await self._commands.send(command)
+        return RunOpened(ExecutionStatus(result.status), result.run)
+
+    async def signal(
+        self, execution: int, *, name: str, payload: bytes, actor: str, request_id: str = ""
+    ) -> bool:
+        """Give a signal; return whether it completed a waiting task."""
+        signal = control_pb2.EngineCommand.Signal(name=name, payload=payload)
+        command = self._command(execution, actor, request_id, signal=signal)
+        return (await self._commands.send(command)).delivered
+
+    async def decide_approval(self, decision: Decision, *, request_id: str = "") -> ApprovalSummary:
+        """Decide an approval; return it as stored."""
+        asked = (decision.execution, decision.task, decision.item, decision.try_)
+        key = control_pb2.TaskKey(
+            execution=decision.execution,
+            task=decision.task,
+            item=decision.item + 1,
+            **{"try": decision.try_},
+        )
+        message = control_pb2.EngineCommand.Decision(
+            key=key, approved=decision.approved, comment=decision.comment, data=decision.data
+        )
+        command = self._command(decision.execution, decision.actor, request_id, decision=message)
+        await self._commands.send(command)
+        known = await self._store.find_approval(*asked)
+        if known is None:
+            raise NotFound("there is no such approval", reason="APPROVAL_NOT_FOUND")
+        return known
+
+    def _command(
+        self, execution: int, actor: str, request_id: str, **what: Any
+    ) -> control_pb2.EngineCommand:
+        return control_pb2.EngineCommand(
+            execution=execution, actor=actor, request_id=request_id, **what
+        )
+
+    async def bulk(self, command: BulkCommand) -> BulkRow:
+        """Store a bulk job and set it going."""
+        return await self._parts.bulks.put(command)
+
     async def wait(self, execution: int, timeout_s: float) -> Ended | None:
         """Return when the execution is terminal and committed; None after `timeout_s` seconds."""
-        return await self._waits.wait(execution, timeout_s)
+        return await self._parts.waits.wait(execution, timeout_s)
 
     def ended(self, executions: Sequence[int]) -> AsyncIterator[list[Ended]]:
         """Yield executions as they end, in batches; ends when all have."""
-        return self._waits.ended(executions)
+        return self._parts.waits.ended(executions)
 
     def watch(self, execution: int) -> AsyncIterator[list[TaskOverlay]]:
         """Yield after every commit that concerns the execution, and on transient changes."""
-        return self._watches.watch(execution)
+        return self._parts.watches.watch(execution)
 
     def waiting(self, execution: int) -> list[TaskOverlay]:
         """Return the overlay of all open tasks; [] when the execution is not in memory here."""
-        return self._overlay.of(execution)
+        return self._parts.overlay.of(execution)
 
     def owns(self, execution: int) -> bool:
         """Return whether this engine owns the execution's partition."""
@@ -387,7 +319,7 @@ class Engine:
             "rows_gathered": self._commits.gathering.rows(),
             "jobs_running": len(self._jobs),
             "jobs_failed": self._jobs.failed,
-            "groups_live": sum(group.routable for group in self._routes.groups.values()),
+            "groups_live": sum(group.routable for group in self._parts.routes.groups.values()),
         }
 
     def waiting_count(self) -> int:

@@ -6,9 +6,9 @@ import structlog
 
 from bend_server.core import limits
 from bend_server.core.errors import DependencyDown, NotFound
-from bend_server.core.model import Failure, TaskStatus
+from bend_server.core.model import Failure, ResultRow, TaskStatus
 from bend_server.core.plan import ExpressionError, Hole, HolePart, NeedsBlob, Rendered
-from bend_server.core.scope import ExecutionScope
+from bend_server.core.scope import ExecutionScope, unit_scope
 from bend_server.engine.jobs import Jobs
 from bend_server.engine.lanes import Work
 from bend_server.engine.live import Live
@@ -42,22 +42,58 @@ class Inputs:
 
     def render(self, work: Work) -> Rendered | None:
         """Return a task's input, or None when it comes later or never."""
-        ready = work[0]
+        return self._rendered(work, self._render)
+
+    def render_whole(self, work: Work) -> Rendered | None:
+        """Return an input for the engine itself: a large one stays whole."""
+        return self._rendered(work, self._evaluate)
+
+    def keep(self, work: Work, rendered: Rendered) -> None:
+        """Keep the input of a try that waits, for its hand-out."""
+        self._prepared[key_of(work[0])] = rendered
+
+    def load(self, work: Work, need: NeedsBlob) -> None:
+        """Load a blob that some expression of a try looks into; then the try comes again."""
+        self._jobs.spawn(self._load(work, need))
+
+    def closed(self, rows: list[ResultRow]) -> None:
+        """Forget what is kept for tries that ended."""
         if self._prepared:
-            prepared = self._prepared.pop(key_of(ready), None)
+            for row in rows:
+                self._prepared.pop((row.execution, row.task, row.item, row.try_), None)
+
+    def _rendered(self, work: Work, render: Callable[[Work], Rendered | None]) -> Rendered | None:
+        if self._prepared:
+            prepared = self._prepared.pop(key_of(work[0]), None)
             if prepared is not None:
                 return prepared
         try:
-            return self._render(work)
+            return render(work)
         except NeedsBlob as need:
             self._jobs.spawn(self._load(work, need))
             return None
 
     def _render(self, work: Work) -> Rendered | None:
-        """Return the input, or None when it comes later or never. Raises NeedsBlob."""
+        """Return the input as it travels, or None when it comes later or never.
+
+        Raises NeedsBlob.
+        """
+        rendered = self._evaluate(work)
+        if rendered is not None and len(rendered.data) > limits.INLINE_BYTES_MAX:
+            self._jobs.spawn(self._put(work, rendered))
+            return None
+        return rendered
+
+    def _evaluate(self, work: Work) -> Rendered | None:
+        """Return the input, or None when the try was judged. Raises NeedsBlob."""
         state, index, item, _, _, iteration = work[0]
+        plan = state.plan
         try:
-            rendered = state.plan.tasks[index].render(ExecutionScope(state, None, item, iteration))
+            if plan.plain:
+                scope = ExecutionScope(state, None, item, iteration)
+            else:
+                scope = unit_scope(state, index, item)
+            rendered = plan.tasks[index].render(scope)
         except ExpressionError as error:
             message = str(error)[: limits.MESSAGE_CHARS_MAX]
             self.verdict(work, TaskStatus.FAILED, Failure("EXPRESSION_ERROR", message))
@@ -75,9 +111,6 @@ class Inputs:
             size += sum(part.blob_bytes for hole in rendered.holes for part in hole.parts)
         if size > limits.BLOB_BYTES_MAX:
             self._refuse(work, size)
-            return None
-        if len(rendered.data) > limits.INLINE_BYTES_MAX:
-            self._jobs.spawn(self._put(work, rendered))
             return None
         return rendered
 
@@ -138,9 +171,10 @@ class Inputs:
         if failure is not None:
             self.verdict(work, TaskStatus.FAILED, failure)
             return
-        state.hold_blob(need.task, data)
+        state.hold_blob(need.task, data, need.item)
+        own = state.plan.tasks[work[0][1]].kind
         try:
-            rendered = self._render(work)
+            rendered = self._evaluate(work) if own else self._render(work)
         except NeedsBlob as more:
             # What was lent stays until every blob that the input looks into is there.
             self._jobs.spawn(self._load(work, more))

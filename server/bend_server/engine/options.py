@@ -19,7 +19,8 @@ class EngineOptions:
         lease_ttl_us: life of the lease; it is renewed at a third of it.
         ack_wait_s: seconds until an unacked result frame is delivered again.
         commit_rows_max: intake waits while so many rows are gathered.
-        executions_live_max: more executions in memory refuse new starts (OVERLOADED).
+        executions_admitted_max: more executions in memory let new ones wait, PENDING and parked.
+        executions_live_max: more executions in memory, or waiting so, refuse starts (OVERLOADED).
         window_tasks_min: tasks handed out to one group, at least, before the rest waits here.
         frame_tasks_max: tasks in one frame.
         intake_frames: result frames asked for beyond those delivered.
@@ -41,6 +42,7 @@ class EngineOptions:
     lease_ttl_us: int = limits.LEASE_TTL_US
     ack_wait_s: float = 10.0
     commit_rows_max: int = limits.COMMIT_ROWS_MAX
+    executions_admitted_max: int = limits.EXECUTIONS_ADMITTED_MAX
     executions_live_max: int = limits.EXECUTIONS_LIVE_MAX
     window_tasks_min: int = limits.WINDOW_TASKS_MIN
     frame_tasks_max: int = limits.FRAME_TASKS_MAX

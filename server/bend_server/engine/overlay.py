@@ -2,12 +2,13 @@
 
 from datetime import UTC, datetime
 
-from bend_server.core.model import ITEM_NONE, TaskStatus
+from bend_server.core.model import ITEM_NONE, ExecutionStatus, TaskKind, TaskStatus
 from bend_server.core.state import ExecutionState
 from bend_server.engine.dispatch import Dispatch
 from bend_server.engine.live import Live
 from bend_server.engine.routing import Routes
-from bend_server.engine.windows import Windows
+from bend_server.engine.slots import Slots
+from bend_server.engine.windows import Key, Windows
 from bend_server.ports.engine import TaskOverlay
 
 STARTED_MAX = 100_000
@@ -15,16 +16,20 @@ STARTED_MAX = 100_000
 _SCHEDULED = int(TaskStatus.SCHEDULED)
 _RUNNING = int(TaskStatus.RUNNING)
 _WAITING = int(TaskStatus.WAITING)
+_PENDING_EXECUTION = int(ExecutionStatus.PENDING)
 
 
 class Overlay:
     """Reads transient states. `workers` holds the hints of running tries; it is bounded."""
 
-    def __init__(self, live: Live, windows: Windows, dispatch: Dispatch, routes: Routes) -> None:
+    def __init__(
+        self, live: Live, windows: Windows, dispatch: Dispatch, routes: Routes, slots: Slots
+    ) -> None:
         self._live = live
         self._windows = windows
         self._dispatch = dispatch
         self._routes = routes
+        self._slots = slots
         self.workers: dict[tuple[int, int, int, int], tuple[str, int]] = {}
 
     def started(self, key: tuple[int, int, int, int], worker: str, now_us: int) -> None:
@@ -41,31 +46,69 @@ class Overlay:
         state = self._live.states.get(execution)
         if state is None or state.terminal:
             return []
-        return [
-            self._task(state, task, status)
-            for task, status in enumerate(state.statuses)
-            if _SCHEDULED <= status <= _WAITING
-        ]
+        if state.status == _PENDING_EXECUTION:
+            why = "admission"
+            if state.start.concurrency_key is not None:
+                why = f"concurrency key {state.start.concurrency_key}"
+            return [TaskOverlay(-1, ITEM_NONE, _WAITING, 0, 0, "", 0, why)]
+        found: list[TaskOverlay] = []
+        for task, status in enumerate(state.statuses):
+            fan = state.fan(task)
+            if _SCHEDULED <= status <= _WAITING:
+                if fan is None:
+                    found.append(self._unit(state, task, ITEM_NONE, status))
+                else:
+                    found += [
+                        self._unit(state, task, item, fan.statuses[item])
+                        for item in range(fan.next)
+                        if _SCHEDULED <= fan.statuses[item] <= _WAITING
+                    ]
+        return found
 
-    def _task(self, state: ExecutionState, task: int, status: int) -> TaskOverlay:
-        attempt = state.attempt(task)
-        try_ = state.tries[task]
-        if status == _WAITING:
-            due_us = (state.due or {}).get(task, 0)
+    def _unit(self, state: ExecutionState, task: int, item: int, status: int) -> TaskOverlay:
+        attempt = state.attempt(task, item)
+        units, index = state.unit(task, item)
+        try_ = units.tries[index]
+        why = self._own_reason(state, task, item)
+        if not why and status == _WAITING:
+            due_us = (units.due or {}).get(index, 0)
             why = f"retry at {_instant(due_us)}"
-            return TaskOverlay(task, ITEM_NONE, _WAITING, attempt, try_, "", 0, why)
-        key = (state.start.id, task, ITEM_NONE, try_)
+        if why:
+            return TaskOverlay(task, item, _WAITING, attempt, try_, "", 0, why)
+        key = (state.start.id, task, item, try_)
         handout = self._windows.by_key.get(key)
         if handout is None:
-            why = self._reason(state, task)
-            return TaskOverlay(task, ITEM_NONE, _WAITING, attempt, try_, "", 0, why)
+            why = self._reason(state, task, key)
+            return TaskOverlay(task, item, _WAITING, attempt, try_, "", 0, why)
         worker, since_us = self.workers.get(key, ("", handout.sent_us))
         status = _RUNNING if worker else _SCHEDULED
-        return TaskOverlay(task, ITEM_NONE, status, attempt, try_, worker, since_us, "")
+        return TaskOverlay(task, item, status, attempt, try_, worker, since_us, "")
 
-    def _reason(self, state: ExecutionState, task: int) -> str:
+    def _own_reason(self, state: ExecutionState, task: int, item: int) -> str:
+        """Return what a task of the engine's own types waits for."""
+        waiting = state.waiting(task, item)
+        if waiting is not None:
+            until = f" until {_instant(waiting.due_us)}" if waiting.due_us else ""
+            if waiting.kind == TaskKind.WAIT:
+                return f"timer{until}"
+            if waiting.kind == TaskKind.SIGNAL:
+                return f"signal {waiting.name}{until}"
+            return f"approval{until}"
+        child = state.child(task, item)
+        if child is not None:
+            return f"child {child.public_id}"
+        return ""
+
+    def _reason(self, state: ExecutionState, task: int, key: Key) -> str:
         if state.quarantined:
             return "quarantined"
+        if state.paused:
+            return "the execution is paused"
+        if state.plan.tasks[task].kind:
+            return ""
+        limit = self._slots.reason(key)
+        if limit:
+            return limit
         lane = self._dispatch.lanes.lane(state.start.namespace, state.plan.tasks[task])
         if not lane.route(self._routes):
             return f"no instance of {lane.wish()}"

@@ -32,6 +32,7 @@ class Ownership:
     Args:
         recover: loads claimed partitions and sets them going.
         fetch: loads parked executions of opened partitions that are due.
+        opened: told the partitions that are used from now on, and how many engines are alive.
         open_slot: starts to listen on a slot; returns what closes it again.
         drop: forgets everything that is derived from states (lanes, windows, timers).
         slots_dead: told the slots whose engines are gone, so that their lanes are drained.
@@ -66,6 +67,7 @@ class Ownership:
         self.recovered = asyncio.Event()
         self.recover: Callable[[list[int]], Awaitable[None]]
         self.fetch: Callable[[list[int]], Awaitable[None]]
+        self.opened: Callable[[list[int], int], None]
         self.open_slot: Callable[[int], Awaitable[None]]
         self.close_slot: Callable[[], Awaitable[None]]
         self.drop: Callable[[], None]
@@ -247,6 +249,7 @@ class Ownership:
         self._owners_us = -OWNERS_FRESH_US
         self._counters.add("partitions_taken", len(partitions))
         log.info("partitions_opened", count=len(partitions))
+        self.opened(partitions, self._engines)
         await self.fetch(partitions)
 
     async def _give(self, lease: Lease, partitions: list[int]) -> None:
@@ -272,6 +275,12 @@ class Ownership:
         effects = gathering.effects
         return any(
             partition_of(row.execution) in gone
-            for rows in (effects.results, effects.events, effects.finishes, effects.changes)
+            for rows in (
+                effects.results,
+                effects.events,
+                effects.finishes,
+                effects.changes,
+                effects.reopens,
+            )
             for row in rows
         ) or any(partition_of(park.execution) in gone for park in gathering.parks)

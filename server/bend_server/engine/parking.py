@@ -1,4 +1,4 @@
-"""Executions that only wait for a far timer leave memory, by a committed row."""
+"""Executions that only wait leave memory, by a committed row: for a far timer, or for somebody."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -7,7 +7,7 @@ import structlog
 
 from bend_server.core.effects import Timer, TimerKind
 from bend_server.core.errors import Conflict, DependencyDown
-from bend_server.core.model import ITEM_NONE, TaskStatus
+from bend_server.core.model import ExecutionStatus, TaskStatus
 from bend_server.core.state import ExecutionState
 from bend_server.engine.adoption import Adoption
 from bend_server.engine.commits import Commits
@@ -24,6 +24,8 @@ DUE_MAX = 500
 _PENDING = int(TaskStatus.PENDING)
 _SCHEDULED = int(TaskStatus.SCHEDULED)
 _RUNNING = int(TaskStatus.RUNNING)
+_PENDING_EXECUTION = int(ExecutionStatus.PENDING)
+_RUNNING_EXECUTION = int(ExecutionStatus.RUNNING)
 
 
 class Parking:
@@ -51,18 +53,23 @@ class Parking:
         self._counters = counters
 
     def consider(self, timer: Timer, now_us: int) -> bool:
-        """Ask for the parking of an execution with a new backoff; True: the next commit has it."""
+        """Ask for the parking of an execution with a new timer; True: the next commit has it."""
         if timer.due_us - now_us < self._after_us:
             return False
-        state = self._live.states.get(timer.execution)
-        if state is None or not self._quiet(state, now_us):
+        return self.look(timer.execution, now_us)
+
+    def look(self, execution: int, now_us: int) -> bool:
+        """Ask for the parking of an execution if it only waits; True: the next commit has it."""
+        state = self._live.states.get(execution)
+        if state is None or not self._quiet(state, now_us, self._after_us):
             return False
-        wake_us = min((state.due or {}).values(), default=timer.due_us)
-        if state.start.deadline_us:
-            wake_us = min(wake_us, state.start.deadline_us)
-        if wake_us - now_us < self._after_us:
+        due_us = [due for due, _, _ in state.dues()]
+        if state.deadline_us:
+            due_us.append(state.deadline_us)
+        wake_us = min(due_us, default=None)
+        if wake_us is not None and wake_us - now_us < self._after_us:
             return False
-        self._commits.gathering.parks.append(Park(timer.execution, wake_us))
+        self._commits.gathering.parks.append(Park(execution, wake_us))
         self._commits.wake()
         return True
 
@@ -71,19 +78,22 @@ class Parking:
         now_us = self._clock.now_us()
         for park in parks:
             state = self._live.states.get(park.execution)
-            if state is None or park.wake_at_us == 0:
+            if state is None or park.wake_at_us == 0 or state.status == _PENDING_EXECUTION:
                 continue
-            if self._quiet(state, now_us):
+            if self._quiet(state, now_us, self._after_us // 2):
                 del self._live.states[park.execution]
-                if state.start.deadline_us:
-                    self._timers.drop_deadline(state.start.deadline_us, park.execution)
+                if state.deadline_us:
+                    self._timers.drop_deadline(state.deadline_us, park.execution)
                 self._counters.add("parked")
                 continue
             self._commits.gathering.parks.append(Park(park.execution, 0))
             self._commits.wake()
-            for task, due_us in (state.due or {}).items():
-                try_ = state.tries[task]
-                self._timers.add(due_us, _retry(due_us, park.execution, task, try_))
+            for due_us, task, item in state.dues():
+                waits = state.waiting(task, item) is not None
+                units, index = state.unit(task, item)
+                kind = TimerKind.WAKE if waits else TimerKind.RETRY
+                try_ = units.tries[index]
+                self._timers.add(due_us, Timer(due_us, park.execution, kind, task, item, try_))
 
     async def run(self) -> None:
         """Fetch what is due, once a period."""
@@ -107,17 +117,30 @@ class Parking:
                 return
             await self._commits.after()
 
-    def _quiet(self, state: ExecutionState, now_us: int) -> bool:
-        """Return whether an execution only waits for backoffs that are far away."""
-        statuses = state.statuses
-        if state.ending or _SCHEDULED in statuses or _RUNNING in statuses or not state.due:
+    def _quiet(self, state: ExecutionState, now_us: int, far_us: int) -> bool:
+        """Return whether an execution only waits: for times that are far away, or for somebody."""
+        if state.ending or state.terminal or state.status != _RUNNING_EXECUTION:
             return False
-        if min(state.due.values()) - now_us < self._after_us // 2:
+        if state.undecided or _moves(state):
             return False
-        return not any(
-            status == _PENDING and not state.remaining[task] for task, status in enumerate(statuses)
-        )
+        waits = state.control is not None and bool(state.control.waits)
+        first_us = min((due_us for due_us, _, _ in state.dues()), default=None)
+        if first_us is None:
+            return waits
+        return first_us - now_us >= far_us
 
 
-def _retry(due_us: int, execution: int, task: int, try_: int) -> Timer:
-    return Timer(due_us, execution, TimerKind.RETRY, task, ITEM_NONE, try_)
+def _moves(state: ExecutionState) -> bool:
+    """Return whether a task or an item runs, may run, or is about to be judged."""
+    fans = state.fans or {}
+    for task in range(state.taking_part):
+        status = state.statuses[task]
+        if status == _SCHEDULED or (status == _RUNNING and task not in fans):
+            return True
+        if status == _PENDING and not state.remaining[task]:
+            return True
+    return any(
+        state.statuses[task] == _RUNNING
+        and (_SCHEDULED in fan.statuses or _RUNNING in fan.statuses or bool(fan.undecided))
+        for task, fan in fans.items()
+    )

@@ -18,6 +18,7 @@ from bend_server.core.model import Failure, TaskStatus
 from bend_server.engine.adoption import Adoption
 from bend_server.engine.commits import Commits
 from bend_server.engine.dispatch import Dispatch
+from bend_server.engine.gate import Gate
 from bend_server.engine.lanes import Work
 from bend_server.engine.live import Live
 from bend_server.engine.options import Counters, EngineOptions
@@ -54,6 +55,7 @@ class Recovery:
         windows: Windows,
         timers: Timers,
         overlay: Overlay,
+        gate: Gate,
         options: EngineOptions,
         counters: Counters,
     ) -> None:
@@ -69,6 +71,7 @@ class Recovery:
         self._windows = windows
         self._timers = timers
         self._overlay = overlay
+        self._gate = gate
         self._options = options
         self._counters = counters
         self._incarnation = 0
@@ -89,6 +92,9 @@ class Recovery:
         await self._commits.after()
         found = await self._scan_tasks(open_tries)
         await self._scan_results()
+        for ready in open_tries:
+            if found and key_of(ready) in found:
+                self._gate.found(ready)
         now_us = self._clock.now_us()
         self._incarnation = self._incarnation or await self._queue.incarnation(TASKS)
         self._counters.add("recovered_tries", len(open_tries))
@@ -304,6 +310,8 @@ def _ready_us(ready: Ready, now_us: int) -> int:
     """Return when a recovered try became ready: its timeout in the queue goes on from there."""
     state = ready.state
     if ready.attempt > 1:
+        return now_us
+    if ready.item >= 0 or ready.iteration or state.run > 1:
         return now_us
     times = state.times
     since_us = state.start.started_us

@@ -11,14 +11,19 @@ from bend_server.core.errors import (
     WrongState,
 )
 from bend_server.core.ids import started_ms
+from bend_server.core.model import EventKind, ExecutionStatus
+from bend_server.engine.children import Children
 from bend_server.engine.commits import Commits
 from bend_server.engine.dispatch import Dispatch
+from bend_server.engine.gate import Gate
 from bend_server.engine.gathering import Gathering, Starting
 from bend_server.engine.jobs import Jobs
 from bend_server.engine.live import Live
+from bend_server.engine.mailbox import Mailbox
 from bend_server.engine.options import Counters
 from bend_server.engine.overlay import Overlay
 from bend_server.engine.parking import Parking
+from bend_server.engine.queues import Queues
 from bend_server.engine.steps import Steps
 from bend_server.engine.timers import Timers
 from bend_server.engine.waits import Waits
@@ -30,6 +35,8 @@ from bend_server.ports.engine import StartOutcome
 from bend_server.ports.queue import Queue
 from bend_server.ports.store import Committed, EngineStore
 
+PENDING = int(ExecutionStatus.PENDING)
+PARKABLE = (TimerKind.RETRY, TimerKind.WAKE)
 NEAR_US = 60_000_000
 """Deadlines nearer than this get the wheel's precision."""
 
@@ -53,6 +60,10 @@ class Settlement:
         watches: Watches,
         parking: Parking,
         overlay: Overlay,
+        gate: Gate,
+        children: Children,
+        queues: Queues,
+        mailbox: Mailbox,
         jobs: Jobs,
         counters: Counters,
     ) -> None:
@@ -70,6 +81,10 @@ class Settlement:
         self._watches = watches
         self._parking = parking
         self._overlay = overlay
+        self._gate = gate
+        self._children = children
+        self._queues = queues
+        self._mailbox = mailbox
         self._jobs = jobs
         self._counters = counters
 
@@ -87,6 +102,7 @@ class Settlement:
             if workers:
                 for row in effects.results:
                     workers.pop((row[0], row[3], row[4], row[5]), None)
+            self._gate.settled(gathering)
         if effects.finishes:
             self._finish(effects)
         for future in gathering.done:
@@ -94,11 +110,20 @@ class Settlement:
                 future.set_result(None)
         if gathering.parks:
             self._parking.parked(gathering.parks)
+        if effects.events or gathering.letters:
+            self._follow_rare(gathering, now_us)
         self.follow(effects, now_us)
         ack = self._queue.ack
         for token in gathering.acks:
             ack(token)
         self._watches.committed(effects)
+
+    def _follow_rare(self, gathering: Gathering, now_us: int) -> None:
+        for event in gathering.effects.events:
+            if event.kind == EventKind.WAITING:
+                self._parking.look(event.execution, now_us)
+        if gathering.letters:
+            self._mailbox.sent(gathering.letters)
 
     def follow(self, effects: Effects, now_us: int) -> None:
         """Act on effects whose rows are durable (or that have none)."""
@@ -110,6 +135,8 @@ class Settlement:
             self._dispatch.cancel(effects.cancels)
         for wait in effects.blobs:
             self._jobs.spawn(self._load(wait))
+        if effects.children:
+            self._children.wishes(effects.children)
         self._dispatch.pump()
 
     def _add_timers(self, timers: list[Timer], now_us: int) -> None:
@@ -118,7 +145,7 @@ class Settlement:
             if timer.kind == TimerKind.EXECUTION and timer.due_us - now_us > NEAR_US:
                 wheel.add_deadline(timer.due_us, timer.execution)
                 continue
-            if timer.kind != TimerKind.RETRY or not self._parking.consider(timer, now_us):
+            if timer.kind not in PARKABLE or not self._parking.consider(timer, now_us):
                 wheel.add(timer.due_us, timer)
 
     def _finish(self, effects: Effects) -> None:
@@ -127,9 +154,16 @@ class Settlement:
         wheel = self._timers
         for row in effects.finishes:
             state = states.get(row.execution)
-            if state is not None and state.start.deadline_us:
-                wheel.drop_deadline(state.start.deadline_us, row.execution)
             live.finished(row)
+            if state is None:
+                continue
+            start = state.start
+            if state.deadline_us:
+                wheel.drop_deadline(state.deadline_us, row.execution)
+            if start.concurrency_key is not None:
+                self._queues.ended(start)
+            if start.parent is not None:
+                self._children.ended(start, row)
         self._counters.add("finished", len(effects.finishes))
         self._waits.finished(effects.finishes)
 
@@ -143,11 +177,22 @@ class Settlement:
             live.held.pop(row.id, None)
             if row.id not in started:
                 refused.append(starting)
+                if row.concurrency_key is not None or row.status == PENDING:
+                    self._queues.refused(row)
+                continue
+            if row.status == PENDING:
+                self._queues.started(row)
+                starting.call.put(
+                    starting.place, StartOutcome(row.id, row.public_id, True, row.started_us)
+                )
                 continue
             state = machine.begin(starting.plan, row)
             live.states[row.id] = state
             try:
-                self._steps.start(state, now_us, effects)
+                if starting.doomed:
+                    self._steps.doom(state, starting.doomed, now_us, effects)
+                else:
+                    self._steps.start(state, now_us, effects)
             except Exception as error:  # noqa: BLE001 (only this execution pays)
                 later.strip(row.id)
                 self._commits.broken(state, error)

@@ -146,7 +146,7 @@ class Sweeper:
         except DomainError as error:
             log.warning("overdue_unusable", execution=execution, reason=error.reason)
             return False
-        if state is None or not state.start.deadline_us:
+        if state is None or not state.deadline_us:
             return False
         if state.quarantined:
             # It waits for a person, not for a deadline, and not in memory.
@@ -158,7 +158,9 @@ class Sweeper:
 
 
 class Retention:
-    """Deletes what is older than its time: executions with their blobs, request ids."""
+    """Deletes what is older than its time: trees of executions with their blobs, entries of the
+    cache with theirs, request ids.
+    """
 
     def __init__(
         self,
@@ -200,6 +202,13 @@ class Retention:
             count += len(gone)
             if len(gone) < PAGE:
                 break
+        expired = PAGE
+        while expired == PAGE:
+            entries = await self._store.forget_cached(now_us, PAGE)
+            for entry in entries:
+                if entry.blob is not None:
+                    await self._blobs.delete_prefix(f"{entry.blob.rpartition('/')[0]}/")
+            expired = len(entries)
         forgotten = PAGE
         while forgotten == PAGE:
             forgotten = await self._store.forget_requests(now_us, PAGE)

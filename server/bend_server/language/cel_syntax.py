@@ -73,6 +73,7 @@ _ESCAPES = re.compile(
     re.DOTALL,
 )
 _LEVELS = (("||",), ("&&",), ("<", "<=", ">=", ">", "==", "!=", "in"), ("+", "-"), ("*", "/", "%"))
+_OPERATORS = frozenset(mark for marks in _LEVELS for mark in marks)
 
 
 class BadExpression(Exception):
@@ -183,26 +184,31 @@ def tokenize(source: str) -> list[Token]:
     """Split a text into words, the last of kind `end`. Raises BadExpression."""
     tokens: list[Token] = []
     offset, length = 0, len(source)
+    match_at = _TOKEN.match
     while offset < length:
-        match = _TOKEN.match(source, offset)
-        if match is not None and match["prefix"]:
-            prefix = match["prefix"].lower()
-            if prefix in {"rr", "bb"}:
-                raise BadExpression("unknown prefix of a text", offset)
-            if prefix == "r":
-                match = _RAW_TEXT.match(source, offset)
-                if match is not None:
-                    tokens.append(Token("text", match.group(), offset, match.end()))
-                    offset = match.end()
-                    continue
+        match = match_at(source, offset)
         if match is None:
             raise BadExpression(f"unexpected character {source[offset]!r}", offset)
-        kind = str(match.lastgroup if match.lastgroup != "prefix" else "text")
-        if kind != "space":
-            tokens.append(Token(kind, match.group(), offset, match.end()))
-        offset = match.end()
+        kind, end = match.lastgroup, match.end()
+        if kind == "space":
+            offset = end
+            continue
+        if kind in {"text", "prefix"}:
+            end = _end_of_text(match, source, offset)
+            kind = "text"
+        tokens.append(Token(str(kind), source[offset:end], offset, end))
+        offset = end
     tokens.append(Token("end", "", length, length))
     return tokens
+
+
+def _end_of_text(match: re.Match[str], source: str, offset: int) -> int:
+    """Return where a text literal ends; in a raw one, a backslash hides nothing."""
+    prefix = (match["prefix"] or "").lower()
+    if prefix in {"rr", "bb"}:
+        raise BadExpression("unknown prefix of a text", offset)
+    raw = _RAW_TEXT.match(source, offset) if prefix == "r" else None
+    return (raw or match).end()
 
 
 def parse_expression(source: str) -> Node:
@@ -272,17 +278,23 @@ class _Parser:
         return Operation(node.start, second.end, ("?",), (node, first, second))
 
     def _level(self, level: int, depth: int) -> Node:
-        if level == len(_LEVELS):
-            return self._unary(depth)
-        node = self._level(level + 1, depth)
+        """Parse operators of a level and of all that bind tighter."""
+        node = self._unary(depth)
+        if self.token.text in _OPERATORS and self.token.kind != "text":
+            for rank in range(len(_LEVELS) - 1, level - 1, -1):
+                node = self._chain(node, rank, depth)
+        return node
+
+    def _chain(self, node: Node, rank: int, depth: int) -> Node:
+        """Parse the operators of one level that follow a node."""
+        marks = _LEVELS[rank]
+        if self.token.text not in marks or self.token.kind == "text":
+            return node
         operators: list[str] = []
         operands: list[Node] = [node]
-        marks = _LEVELS[level]
-        while self.token.text in marks and self.token.kind in {"mark", "name"}:
+        while self.token.text in marks and self.token.kind != "text":
             operators.append(self._next().text)
-            operands.append(self._level(level + 1, depth))
-        if not operators:
-            return node
+            operands.append(self._level(rank + 1, depth))
         return Operation(node.start, operands[-1].end, tuple(operators), tuple(operands))
 
     def _unary(self, depth: int) -> Node:

@@ -8,6 +8,9 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+# So many young objects take the collector longer than a server may stand still.
+YOUNG_MAX = 100_000
+
 
 @contextmanager
 def paused_collector() -> Iterator[None]:
@@ -19,4 +22,18 @@ def paused_collector() -> Iterator[None]:
     try:
         yield
     finally:
+        if gc.get_count()[0] > YOUNG_MAX:
+            _age()
         gc.enable()
+
+
+def _age() -> None:
+    """Spare the collector its first walk over what was made: half a second for 20,000 tasks.
+
+    Freezing moves all objects out of its sight; unfreezing makes them old. A server froze what it
+    had at its start, and that stays so.
+    """
+    frozen = gc.get_freeze_count()
+    gc.freeze()
+    if not frozen:
+        gc.unfreeze()

@@ -1,48 +1,44 @@
 """Document to definition: parse, read, check, link."""
 
 import re
-from collections.abc import Mapping
 from typing import Any
 
 from bend_server.core import limits
 from bend_server.core.errors import Finding, InvalidDocument
-from bend_server.core.plan import RetryPolicy
+from bend_server.core.model import Phase
+from bend_server.core.plan import ConcurrencyPlan, ConcurrencyStrategy
 from bend_server.language.cel_library import Programs
 from bend_server.language.collector import paused_collector
+from bend_server.language.contracts import check_shapes
 from bend_server.language.definition import Definition, Header
-from bend_server.language.findings import Findings, Locator, cut, show_path
+from bend_server.language.findings import Findings, Locator, Path, cut, show_path
 from bend_server.language.graph import link
 from bend_server.language.json_source import BadText, JsonLocator, decode_text, parse_json
-from bend_server.language.names import Names
+from bend_server.language.keys import (
+    DEFAULTS,
+    DESCRIPTION_CHARS_MAX,
+    NAME_PATTERN,
+    WORKFLOW,
+    WORKFLOW_CONCURRENCY,
+)
+from bend_server.language.names import Names, Reference
 from bend_server.language.payloads import Memory, dump
 from bend_server.language.reader import Reader, kind_of
 from bend_server.language.retries import read_retry
 from bend_server.language.schemas import BadSchema, Schema
-from bend_server.language.tasks import TaskSource, read_task
+from bend_server.language.sources import TaskSource
+from bend_server.language.task_compiler import compile_key, compile_task
+from bend_server.language.tasks import TaskDefaults, read_task
 from bend_server.language.templates import Compiled, Templates
 from bend_server.language.yaml_source import YamlLocator, parse_yaml
 
-# Every key of a workflow, and whether it is built.
-KEYS: Mapping[str, bool] = {
-    **dict.fromkeys(
-        (
-            "name",
-            "description",
-            "labels",
-            "input",
-            "output",
-            "timeout",
-            "priority",
-            "defaults",
-            "tasks",
-        ),
-        True,
-    ),
-    **dict.fromkeys(("concurrency", "on_failure"), False),
+NAME = re.compile(NAME_PATTERN)
+ON_FAILURE = {"fail": False, "pause": True}
+STRATEGIES = {
+    "queue": ConcurrencyStrategy.QUEUE,
+    "cancel_oldest": ConcurrencyStrategy.CANCEL_OLDEST,
+    "cancel_newest": ConcurrencyStrategy.CANCEL_NEWEST,
 }
-DEFAULTS: Mapping[str, bool] = {"retry": True, "timeout": True}
-NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,127}")
-DESCRIPTION_CHARS_MAX = 65_536
 
 
 def compile_document(data: bytes, content_type: str) -> Definition:
@@ -109,7 +105,7 @@ def _json(text: str, *, strict: bool) -> tuple[object, Locator]:
 class _Compilation:
     """One document on its way to a definition."""
 
-    __slots__ = ("_findings", "_header", "_locator", "_programs", "_reader", "_retry", "_timeout")
+    __slots__ = ("_defaults", "_findings", "_header", "_locator", "_programs", "_reader")
 
     def __init__(self, findings: Findings, locator: Locator) -> None:
         self._findings = findings
@@ -117,8 +113,7 @@ class _Compilation:
         self._reader = Reader(findings)
         self._programs = Programs()
         self._header = Header()
-        self._retry = RetryPolicy()
-        self._timeout = limits.TASK_TIMEOUT_US
+        self._defaults = TaskDefaults(self._reader, self._programs)
 
     def definition(self, value: object) -> Definition | None:
         """Return the definition, or None with findings."""
@@ -126,18 +121,25 @@ class _Compilation:
         if not isinstance(value, dict):
             findings.add("WRONG_TYPE", f"a workflow is a map, not {kind_of(value)}", ())
             return None
-        self._reader.known(value, KEYS, (), "a workflow")
+        self._reader.known(value, WORKFLOW, (), "a workflow")
         self._read_header(value)
         schema = self._read_schema(value)
         tasks = self._read_tasks(value)
+        main_count = len(tasks)
+        tasks += self._read_on_failure(value, main_count)
         index = self._index(tasks)
-        templates = Templates(Names(index), self._programs, Memory(), findings)
+        names = Names(index, main_count)
+        templates = Templates(names, self._programs, Memory(), findings)
         for task in tasks:
             if findings.full:
                 break
-            _compile_task(task, templates)
+            compile_task(task, templates)
         output = self._read_output(value, templates)
+        if "concurrency" in value:
+            self._header.concurrency = self._read_concurrency(value["concurrency"], templates)
         graph = link(tasks, index, findings)
+        check_shapes(tasks, findings)
+        tasks += undoing(tasks)
         canonical = dump(value)
         if len(canonical) > limits.DOCUMENT_BYTES_MAX:
             findings.add(
@@ -148,6 +150,7 @@ class _Compilation:
             )
         if len(findings):
             return None
+        self._header.main_count = main_count
         return Definition(
             self._header, tasks, graph, output, schema, templates, canonical, self._locator
         )
@@ -179,11 +182,12 @@ class _Compilation:
         if not found:
             return
         reader.known(found, DEFAULTS, path, "defaults")
+        defaults = self._defaults
         if "retry" in found:
-            self._retry = read_retry(reader, found["retry"], (*path, "retry"), self._retry)
+            defaults.retry = read_retry(reader, found["retry"], (*path, "retry"), defaults.retry)
         if "timeout" in found:
             duration_us = reader.duration(found["timeout"], (*path, "timeout"))
-            self._timeout = duration_us or self._timeout
+            defaults.timeout_us = duration_us or defaults.timeout_us
 
     def _read_schema(self, value: dict[str, Any]) -> Schema | None:
         if "input" not in value:
@@ -214,10 +218,58 @@ class _Compilation:
             )
         else:
             return [
-                read_task(self._reader, entry, at, self._retry, self._timeout)
+                read_task(self._defaults, entry, at, ("tasks", at), Phase.MAIN)
                 for at, entry in enumerate(found)
             ]
         return []
+
+    def _read_on_failure(self, value: dict[str, Any], main_count: int) -> list[TaskSource]:
+        found, path = value.get("on_failure", "fail"), ("on_failure",)
+        if not isinstance(found, list):
+            if not isinstance(found, str):
+                self._reader.wrong(path, "fail, pause or a list of tasks", found)
+                return []
+            pauses = self._reader.choice(found, path, ON_FAILURE)
+            self._header.pause_on_failure = pauses or False
+            return []
+        total = main_count + len(found)
+        if not found:
+            self._findings.add("MISSING_KEY", "on_failure needs at least one task", path)
+        elif total > limits.TASKS_MAX:
+            self._findings.add("TOO_LARGE", f"{total} tasks; {limits.TASKS_MAX} are allowed", path)
+        else:
+            return [
+                read_task(self._defaults, entry, main_count + at, (*path, at), Phase.ON_FAILURE)
+                for at, entry in enumerate(found)
+            ]
+        return []
+
+    def _read_concurrency(self, value: object, templates: Templates) -> ConcurrencyPlan | None:
+        reader, path = self._reader, ("concurrency",)
+        found = reader.keyed(value, WORKFLOW_CONCURRENCY, path, "concurrency")
+        if found is None:
+            return None
+        limit, strategy = 1, ConcurrencyStrategy.QUEUE
+        if "limit" in found:
+            place = (*path, "limit")
+            limit = reader.integer(found["limit"], place, 1, limits.CONCURRENCY_MAX) or 1
+        if "strategy" in found:
+            place = (*path, "strategy")
+            strategy = reader.choice(found["strategy"], place, STRATEGIES) or strategy
+        place = (*path, "key")
+        text = reader.text(found.get("key", ""), place, limits.EXPRESSION_BYTES_MAX)
+        if text is None:
+            return None
+        references: list[tuple[Reference, Path]] = []
+        key = compile_key(text, place, "concurrency.key", templates, references)
+        for reference, _ in references:
+            if reference.task >= 0:
+                self._findings.add(
+                    "OUT_OF_PLACE",
+                    f"the key is judged before any task runs: '{reference.name}' has no output yet",
+                    place,
+                )
+        return None if key is None else ConcurrencyPlan(key, limit, strategy)
 
     def _index(self, tasks: list[TaskSource]) -> dict[str, int]:
         index: dict[str, int] = {}
@@ -226,8 +278,9 @@ class _Compilation:
                 continue
             first = index.setdefault(task.id, task.index)
             if first != task.index:
+                place = show_path(tasks[first].path)
                 self._findings.add(
-                    "DUPLICATE_ID", f"tasks[{first}] has the id '{task.id}' too", (*task.path, "id")
+                    "DUPLICATE_ID", f"{place} has the id '{task.id}' too", (*task.path, "id")
                 )
         return index
 
@@ -240,9 +293,13 @@ class _Compilation:
         return templates.compile(found, ("output",), "output", secrets=False, places={})
 
 
-def _compile_task(task: TaskSource, templates: Templates) -> None:
-    if task.condition is not None:
-        task.expression = templates.expression(task.condition, (*task.path, "condition"))
-    task.input = templates.compile(
-        task.inputs, task.path, f"task {task.id}", secrets=True, places=task.places
-    )
+def undoing(tasks: list[TaskSource]) -> list[TaskSource]:
+    """Return the tasks that undo others, with the indexes after all others."""
+    found = [
+        task.control.compensation
+        for task in tasks
+        if task.control is not None and task.control.compensation is not None
+    ]
+    for at, task in enumerate(found, len(tasks)):
+        task.index = at
+    return found

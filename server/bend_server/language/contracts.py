@@ -1,12 +1,15 @@
 """A document against the contracts of its components, as far as it is literal."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from bend_server.core.model import TaskKind
 from bend_server.language.cel_library import Programs
 from bend_server.language.cel_syntax import BadExpression
-from bend_server.language.findings import Findings, Path, cut, nearest
+from bend_server.language.engine_types import OUTPUTS, WORDS
+from bend_server.language.findings import Findings, cut, nearest
 from bend_server.language.json_source import BadText, decode_text, parse_json
+from bend_server.language.keys import TASK
 from bend_server.language.names import OWN_FIELDS, Reference, Steps, show_steps
 from bend_server.language.payloads import dump
 from bend_server.language.schemas import (
@@ -17,7 +20,7 @@ from bend_server.language.schemas import (
     TooCostly,
     resolve,
 )
-from bend_server.language.tasks import KEYS, TaskSource
+from bend_server.language.sources import TaskSource
 from bend_server.language.templates import OPEN, Embedded, split_template
 
 REFERENCE_DEPTH_MAX = 16
@@ -38,7 +41,8 @@ def check_contracts(
     for task in tasks:
         if findings.full:
             return
-        checker.check_input(task)
+        if task.kind == TaskKind.COMPONENT:
+            checker.check_input(task)
         checker.check_references(task)
 
 
@@ -108,7 +112,7 @@ class _Checker:
         known = list(schema.get("properties", {}))
         for key in instance:
             if key not in known:
-                return nearest(key, [*known, *KEYS])
+                return nearest(key, [*known, *TASK])
         return ""
 
     def _misspelt(self, task: TaskSource, schema: Schema) -> None:
@@ -116,7 +120,7 @@ class _Checker:
         document = schema.document
         known = document.get("properties", {}) if isinstance(document, Mapping) else {}
         for key in task.inputs:
-            near = nearest(key, KEYS) if key not in known and key not in task.places else ""
+            near = nearest(key, TASK) if key not in known and key not in task.places else ""
             if near and _close(key, near):
                 self._findings.add(
                     "UNKNOWN_KEY",
@@ -126,26 +130,70 @@ class _Checker:
                 )
 
     def check_references(self, task: TaskSource) -> None:
-        for reference, path in _references(task):
-            steps = reference.steps
-            if reference.tested or not steps:
+        for reference, path in task.references():
+            steps = _read_steps(reference)
+            if not steps:
                 continue
-            if reference.kind == "own":
-                if steps[0] != "output":
-                    continue
-                steps = steps[1:]
-            elif steps[0] in OWN_FIELDS:
-                continue
-            other = self._tasks[reference.task]
-            contract = self._contract(other)
+            other = task if reference.kind == "round" else self._tasks[reference.task]
+            contract = self._contract(other) if other.kind == TaskKind.COMPONENT else None
             schema = self._schema(contract.output_schema) if contract else None
             if schema is None:
                 continue
-            said = ruled_out(schema.document, steps, reference.name)
+            said = ruled_out(
+                _listed(schema.document, other, task, reference), steps, reference.name
+            )
             if said:
                 self._findings.add(
                     "UNKNOWN_FIELD", f"the output of component {other.component}: {said}", path
                 )
+
+
+def check_shapes(tasks: Sequence[TaskSource], findings: Findings) -> None:
+    """Add a finding for each field that no contract is needed to rule out.
+
+    The outputs of the engine's own types are known, and that of a for_each is a list.
+    """
+    if not any(task.fans_out or task.kind != TaskKind.COMPONENT for task in tasks):
+        return
+    for task in tasks:
+        control = task.control
+        undo = None if control is None else control.compensation
+        for reader in (task,) if undo is None else (task, undo):
+            for reference, path in reader.references():
+                steps = _read_steps(reference)
+                if not steps:
+                    continue
+                other = task if reference.kind == "round" else tasks[reference.task]
+                schema = _listed(OUTPUTS.get(other.kind, True), other, reader, reference)
+                said = ruled_out(schema, steps, reference.name)
+                if said:
+                    what = WORDS.get(other.kind, "for_each")
+                    findings.add("UNKNOWN_FIELD", f"the output of '{what}': {said}", path)
+
+
+def _read_steps(reference: Reference) -> Steps:
+    """Return the steps into an output that an expression needs; none when it needs none."""
+    steps = reference.steps
+    if reference.tested or not steps:
+        return ()
+    if reference.kind == "round":
+        return steps
+    if reference.task < 0:
+        return ()
+    if reference.kind == "own":
+        return steps[1:] if steps[0] == "output" else ()
+    return () if steps[0] in OWN_FIELDS else steps
+
+
+def _listed(schema: Any, task: TaskSource, reader: TaskSource, reference: Reference) -> Any:
+    """Return the schema of a task's output: of a for_each, a list of what each item gives.
+
+    In its compensation the task's name stands for the item that is undone.
+    """
+    if not task.fans_out or reference.kind == "round" or reader.compensates == task.index:
+        return schema
+    # An item without an output is null in the list: then a field is missing when it is read.
+    return {"type": "array", "items": schema}
 
 
 def _close(key: str, near: str) -> bool:
@@ -153,17 +201,6 @@ def _close(key: str, near: str) -> bool:
     plain = key.lower().replace("-", "").replace("_", "")
     wanted = near.split("'")[1].replace("_", "")
     return plain == wanted or (len(wanted) > 6 and abs(len(plain) - len(wanted)) <= 1)
-
-
-def _references(task: TaskSource) -> Iterator[tuple[Reference, Path]]:
-    if task.expression is not None:
-        for reference in task.expression.references:
-            if reference.task >= 0:
-                yield reference, (*task.path, "condition")
-    if task.input is not None:
-        for reference, path in task.input.references:
-            if reference.task >= 0:
-                yield reference, path
 
 
 def literal_parts(value: object) -> Any:

@@ -6,15 +6,17 @@ from typing import Any, NamedTuple
 
 from bend_server.core import limits
 from bend_server.core.errors import Finding
-from bend_server.core.plan import Plan, Scope, TaskPlan
+from bend_server.core.model import TaskKind
+from bend_server.core.plan import ConcurrencyPlan, Plan, Scope, TaskPlan
 from bend_server.language.collector import paused_collector
 from bend_server.language.contracts import ContractView, check_contracts
 from bend_server.language.findings import Findings, Locator, Place, show_path
 from bend_server.language.graph import Graph
 from bend_server.language.parameters import check_parameters
+from bend_server.language.picture import Picture, picture_of
 from bend_server.language.rendering import output_renderer, renderer
 from bend_server.language.schemas import Schema
-from bend_server.language.tasks import TaskSource
+from bend_server.language.sources import Control, TaskSource
 from bend_server.language.templates import Compiled, Templates
 
 
@@ -32,7 +34,16 @@ class ComponentUse(NamedTuple):
 class Header:
     """What a document says besides its tasks."""
 
-    __slots__ = ("description", "labels", "name", "priority", "timeout_us")
+    __slots__ = (
+        "concurrency",
+        "description",
+        "labels",
+        "main_count",
+        "name",
+        "pause_on_failure",
+        "priority",
+        "timeout_us",
+    )
 
     def __init__(self) -> None:
         self.name = ""
@@ -40,6 +51,9 @@ class Header:
         self.labels: dict[str, str] = {}
         self.priority = 5
         self.timeout_us = limits.EXECUTION_TIMEOUT_US
+        self.main_count = 0
+        self.pause_on_failure = False
+        self.concurrency: ConcurrencyPlan | None = None
 
 
 class Definition:
@@ -99,8 +113,8 @@ class Definition:
 
     @property
     def task_count(self) -> int:
-        """How many tasks it has."""
-        return len(self._tasks)
+        """How many tasks it has: those of on_failure too, those that undo others not."""
+        return len(self._graph.dependencies)
 
     @property
     def input_schema(self) -> Mapping[str, Any] | None:
@@ -113,6 +127,8 @@ class Definition:
         if self._components is None:
             first: dict[tuple[str, int | None, bool], TaskSource] = {}
             for task in self._tasks:
+                if task.kind != TaskKind.COMPONENT:
+                    continue
                 first.setdefault((task.component, task.major, task.allow_unregistered), task)
             paths = [(*task.path, "type") for task in first.values()]
             places = self._locator.locate([Place(path) for path in paths])
@@ -121,6 +137,10 @@ class Definition:
                 for key, path, (line, column) in zip(first, paths, places, strict=True)
             ]
         return list(self._components)
+
+    def picture(self) -> Picture:
+        """Return what a drawing of the workflow shows."""
+        return picture_of(self.name, self._tasks, self._graph)
 
     def check_contracts(self, contracts: Mapping[str, ContractView]) -> list[Finding]:
         """Return what contradicts the components' contracts, in document order.
@@ -155,7 +175,9 @@ class Definition:
         header, graph = self._header, self._graph
         with paused_collector():
             tasks = tuple(self._task_plan(task, pins) for task in self._tasks)
-        counts = array("I", (len(row) for row in graph.dependencies))
+        late = range(header.main_count, len(graph.dependencies))
+        main = range(header.main_count)
+        counts = array("I", (len(task.dependencies) for task in tasks))
         return Plan(
             namespace=namespace,
             workflow=header.name,
@@ -163,24 +185,39 @@ class Definition:
             tasks=tasks,
             index={task.id: task.index for task in self._tasks},
             dependency_counts=counts,
-            roots=tuple(at for at, row in enumerate(graph.dependencies) if not row),
-            leaves=tuple(at for at, row in enumerate(graph.successors) if not row),
+            roots=tuple(at for at in main if not graph.dependencies[at]),
+            leaves=tuple(at for at in main if not graph.successors[at]),
             timeout_us=header.timeout_us,
             priority=header.priority,
             labels=dict(header.labels),
             output=None if self._output is None else output_renderer(self._output),
             input_schema=_document_of(self._schema),
+            main_count=header.main_count,
+            pause_on_failure=header.pause_on_failure,
+            failure_roots=tuple(at for at in late if not graph.dependencies[at]),
+            concurrency=header.concurrency,
+            plain=self._plain,
+        )
+
+    @property
+    def _plain(self) -> bool:
+        header, tasks = self._header, self._tasks
+        if header.pause_on_failure or header.concurrency is not None:
+            return False
+        return len(tasks) == header.main_count and all(
+            task.control is None and task.kind == TaskKind.COMPONENT for task in tasks
         )
 
     def _task_plan(self, task: TaskSource, pins: Mapping[str, int]) -> TaskPlan:
         compiled = task.input or Compiled((b"{}",), (), frozenset())
+        undoes = task.compensates is not None
         return TaskPlan(
             index=task.index,
             id=task.id,
             component=task.component,
             major=pins.get(task.component) if task.major is None else task.major,
-            dependencies=self._graph.dependencies[task.index],
-            successors=self._graph.successors[task.index],
+            dependencies=() if undoes else self._graph.dependencies[task.index],
+            successors=() if undoes else self._graph.successors[task.index],
             run_if=task.run_if,
             condition=self._condition(task),
             render=renderer(compiled),
@@ -191,6 +228,10 @@ class Definition:
             retry=task.retry,
             requires=task.requires,
             secrets=compiled.secrets,
+            kind=task.kind,
+            phase=task.phase,
+            compensates=task.compensates,
+            **_control_plan(task.control),
         )
 
     def _condition(self, task: TaskSource) -> Callable[[Scope], bool] | None:
@@ -199,6 +240,21 @@ class Definition:
         if task.expression is None:
             return None
         return self._templates.judge(task.expression, task.id)
+
+
+def _control_plan(control: Control | None) -> dict[str, Any]:
+    """Return the attributes of a TaskPlan that most tasks leave at their defaults."""
+    if control is None:
+        return {}
+    undo = control.compensation
+    return {
+        "for_each": control.items,
+        "parallel_max": control.parallel_max,
+        "repeat": control.repeat_plan,
+        "cache": control.cache_plan,
+        "slots": control.slot_plans,
+        "compensated_by": None if undo is None else undo.index,
+    }
 
 
 def _never(_scope: Scope) -> bool:

@@ -22,7 +22,6 @@ from bend_server.language.cel_syntax import (
     Select,
     parse_expression,
 )
-from bend_server.language.costs import PATTERN_CHARS_MAX, PATTERN_WEIGHT_MAX, pattern_weight
 from bend_server.language.findings import cut, nearest
 from bend_server.language.names import Names, Reference, Steps, chain_of
 from bend_server.language.pieces import DeepSlot, HasSlot, MacroSlot, PathSlot, Piece, Slot
@@ -225,8 +224,6 @@ def _check_pattern(node: Call, programs: Programs) -> None:
     pattern = node.args[-1] if node.args else None
     if not isinstance(pattern, Literal) or not isinstance(pattern.value, str):
         raise BadExpression("matches() takes a literal pattern", node.start)
-    if len(pattern.value) > PATTERN_CHARS_MAX or pattern_weight(pattern.value) > PATTERN_WEIGHT_MAX:
-        raise BadExpression("the pattern is too large", pattern.start, "TOO_COMPLEX")
     programs.check_pattern(pattern.value, pattern.start)
 
 
@@ -246,6 +243,7 @@ def compile_expression(source: str, names: Names, programs: Programs) -> Express
     pure = _PURE_PATH.fullmatch(source)
     if pure is not None and pure[1] not in _NO_ROOTS:
         return _path_expression(source, pure, names)
+    programs.spend(size)
     tree = parse_expression(source)
     builder = Builder(source, names, programs)
     piece = builder.piece(tree, frozenset())

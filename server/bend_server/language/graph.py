@@ -5,8 +5,9 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from bend_server.core import limits
+from bend_server.core.model import Phase, RunIf
 from bend_server.language.findings import Findings, Path, nearest
-from bend_server.language.tasks import TaskSource
+from bend_server.language.sources import TaskSource
 
 CYCLE_NAMES_SHOWN = 20
 
@@ -20,14 +21,9 @@ class Graph(NamedTuple):
 
 def references_of(task: TaskSource) -> Iterator[tuple[int, Path]]:
     """Yield the tasks that a task's expressions read, and where."""
-    if task.expression is not None:
-        for reference in task.expression.references:
-            if reference.task >= 0:
-                yield reference.task, (*task.path, "condition")
-    if task.input is not None:
-        for reference, path in task.input.references:
-            if reference.task >= 0:
-                yield reference.task, path
+    for reference, path in task.references():
+        if reference.task >= 0:
+            yield reference.task, path
 
 
 def link(tasks: Sequence[TaskSource], index: Mapping[str, int], findings: Findings) -> Graph:
@@ -39,11 +35,19 @@ def link(tasks: Sequence[TaskSource], index: Mapping[str, int], findings: Findin
         found: set[int] = {other for other, _ in references_of(task)}
         for name, path in task.depends_on:
             other = index.get(name)
-            if other is None and not findings.full:
-                near = nearest(name, index)
-                findings.add("UNKNOWN_TASK", f"no task '{name}'{near}", path)
-            elif other is not None:
+            if other is not None and tasks[other].phase == task.phase:
                 found.add(other)
+            elif not findings.full:
+                _refuse(name, other, task, path, index, findings)
+        if task.phase == Phase.ON_FAILURE:
+            # What they read of the other tasks has ended before: that makes no order.
+            found = {other for other in found if tasks[other].phase == task.phase}
+        if not found and task.run_if == RunIf.FAILURE and not findings.full:
+            findings.add(
+                "BAD_VALUE",
+                "run_if: failure looks at the tasks it depends on, and there are none",
+                (*task.path, "run_if"),
+            )
         ordered = tuple(sorted(found))
         dependencies.append(ordered)
         edges += len(ordered)
@@ -57,6 +61,25 @@ def link(tasks: Sequence[TaskSource], index: Mapping[str, int], findings: Findin
     if left:
         _report_cycles(tasks, dependencies, left, index, findings)
     return Graph(tuple(dependencies), tuple(tuple(row) for row in successors))
+
+
+def _refuse(
+    name: str,
+    other: int | None,
+    task: TaskSource,
+    path: Path,
+    index: Mapping[str, int],
+    findings: Findings,
+) -> None:
+    """Say why a task cannot depend on what it names."""
+    if other is None:
+        findings.add("UNKNOWN_TASK", f"no task '{name}'{nearest(name, index)}", path)
+    elif task.phase == Phase.MAIN:
+        text = f"task '{name}' belongs to on_failure, which comes after all other tasks"
+        findings.add("OUT_OF_PLACE", text, path)
+    else:
+        text = f"on_failure comes after all other tasks: '{name}' has ended by then"
+        findings.add("OUT_OF_PLACE", text, path)
 
 
 def _unordered(
@@ -119,11 +142,10 @@ def _report(
         task = tasks[number]
         if all(index.get(name) != other for name, _ in task.depends_on):
             place = next(path for read, path in references_of(task) if read == other)
-            findings.add(
-                "REFERENCE_CYCLE",
-                f"reading '{tasks[other].id}' here closes a cycle: {shown}",
-                place,
-            )
+            text = f"reading '{tasks[other].id}' here closes a cycle: {shown}"
+            if number == other and task.control is not None and task.control.repeat is not None:
+                text += "; in repeat, 'output' is what the round gave"
+            findings.add("REFERENCE_CYCLE", text, place)
             return
     task = tasks[cycle[-2]]
     place = next(path for name, path in task.depends_on if index.get(name) == cycle[-1])

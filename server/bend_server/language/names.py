@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from bend_server.core.model import Phase
 from bend_server.core.plan import Scope
 from bend_server.language.cel_syntax import (
     KEYWORDS,
@@ -21,8 +22,11 @@ from bend_server.language.cel_syntax import (
     Select,
 )
 from bend_server.language.findings import nearest
-from bend_server.language.payloads import Memory, show_fields
+from bend_server.language.payloads import Memory, load, show_fields
 
+ITEM_NAMES = frozenset(("item", "index"))
+ROUND_NAMES = frozenset(("iteration",))
+JUDGE_NAMES = frozenset(("iteration", "output"))
 ROOTS = ("input", "workflow", "tasks", "secrets", "item", "index", "iteration", "output")
 WORKFLOW_FIELDS = ("id", "name", "revision", "started_at", "labels")
 OWN_FIELDS = ("status", "error", "attempt", "started_at", "finished_at")
@@ -43,7 +47,8 @@ class Reference(NamedTuple):
     """A path that an expression reads; `tested`: only by has().
 
     `kind` is input, workflow, output (of a task, own facts where it lacks the field), own (of a
-    task), or local (a variable of a macro that Python runs).
+    task), item, index, iteration, round (the output of a loop's round), or local (a variable of a
+    macro that Python runs).
     """
 
     kind: str
@@ -54,15 +59,24 @@ class Reference(NamedTuple):
     offset: int
 
 
+_PLACES = {
+    "item": "inside for_each",
+    "index": "inside for_each",
+    "iteration": "inside repeat",
+    "output": "in the condition of repeat",
+}
+
+
 class Env:
     """What one evaluation may look at."""
 
-    __slots__ = ("budget", "locals", "memory", "scope")
+    __slots__ = ("budget", "locals", "memory", "output", "scope")
 
-    def __init__(self, scope: Scope, memory: Memory, budget: int) -> None:
+    def __init__(self, scope: Scope, memory: Memory, budget: int, output: bytes = b"") -> None:
         self.scope = scope
         self.memory = memory
         self.budget = budget
+        self.output = output
         self.locals: dict[str, Any] = {}
 
 
@@ -88,12 +102,36 @@ def chain_of(node: Node) -> tuple[Node, list[str | int | Node]]:
 
 
 class Names:
-    """Resolves names of one document's expressions."""
+    """Resolves names of one document's expressions, as one kind of place sees them.
 
-    __slots__ = ("_tasks",)
+    Args:
+        tasks: id to index, those of `on_failure` from `main_count` on.
+        local: which of item, index, iteration and output exist here.
+        late: whether the tasks of on_failure can be read here.
+        remark: added when item, index, iteration or output are named where they do not exist.
+    """
 
-    def __init__(self, tasks: Mapping[str, int]) -> None:
+    __slots__ = ("_late", "_local", "_main_count", "_remark", "_tasks")
+
+    def __init__(
+        self,
+        tasks: Mapping[str, int],
+        main_count: int,
+        local: frozenset[str] = frozenset(),
+        *,
+        late: bool = False,
+        remark: str = "",
+    ) -> None:
         self._tasks = tasks
+        self._main_count = main_count
+        self._local = local
+        self._late = late
+        self._remark = remark
+
+    def within(self, local: frozenset[str], phase: Phase, remark: str = "") -> "Names":
+        """Return the names as another place sees them."""
+        late = phase != Phase.MAIN
+        return Names(self._tasks, self._main_count, local, late=late, remark=remark)
 
     def resolve(self, name: str, steps: Steps, tested: bool, offset: int) -> Reference:
         """Return what a path stands for. Raises BadExpression with a reason."""
@@ -106,15 +144,37 @@ class Names:
             return self._own(steps, tested, offset)
         if name == "secrets":
             raise BadExpression(
-                "secrets.NAME stands alone in a template of a task's input", offset, "OUT_OF_PLACE"
+                "secrets.NAME stands alone in a template of a component's input",
+                offset,
+                "OUT_OF_PLACE",
             )
         if name in ROOTS:
-            where = "for_each" if name in {"item", "index"} else "repeat"
-            raise BadExpression(f"'{name}' exists only inside {where}", offset, "OUT_OF_PLACE")
+            return self._place(name, steps, tested, offset)
         index = self._tasks.get(name)
         if index is None:
             raise self._unknown(name, offset)
+        self._readable(name, index, offset)
         return Reference("output", index, name, steps, tested, offset)
+
+    def _place(self, name: str, steps: Steps, tested: bool, offset: int) -> Reference:
+        """Resolve item, index, iteration or output."""
+        if name not in self._local:
+            where = _PLACES[name]
+            raise BadExpression(
+                f"'{name}' exists only {where}{self._remark}", offset, "OUT_OF_PLACE"
+            )
+        if steps and name in {"index", "iteration"}:
+            raise BadExpression(f"{name} is a number and has no fields", offset, "UNKNOWN_FIELD")
+        kind = "round" if name == "output" else name
+        return Reference(kind, -1, name, steps, tested, offset)
+
+    def _readable(self, name: str, index: int, offset: int) -> None:
+        if index >= self._main_count and not self._late:
+            raise BadExpression(
+                f"task '{name}' belongs to on_failure, which comes after all other tasks",
+                offset,
+                "OUT_OF_PLACE",
+            )
 
     def _unknown(self, name: str, offset: int) -> BadExpression:
         near = nearest(name, (*self._tasks, *ROOTS))
@@ -127,6 +187,7 @@ class Names:
         if index is None:
             near = nearest(steps[0], self._tasks)
             raise BadExpression(f"no task '{steps[0]}'{near}", offset, "UNKNOWN_TASK")
+        self._readable(steps[0], index, offset)
         self._known(steps[1:], (*OWN_FIELDS, "output"), f"tasks.{steps[0]}", offset)
         return Reference("own", index, steps[0], steps[1:], tested, offset)
 
@@ -173,7 +234,26 @@ def read(reference: Reference, env: Env) -> Any:
         return walk(env.locals[reference.name], reference.steps, reference.name)
     if kind == "workflow":
         return walk(dict(scope.workflow()), reference.steps, "workflow")
+    if kind in _PLACE_KINDS:
+        return _read_place(reference, env)
     return _read_own(reference, scope, env.memory)
+
+
+_PLACE_KINDS = frozenset(("item", "index", "iteration", "round"))
+
+
+def _read_place(reference: Reference, env: Env) -> Any:
+    """Read what exists only inside for_each or repeat. Raises Missing."""
+    kind, scope = reference.kind, env.scope
+    if kind == "index":
+        return scope.index
+    if kind == "iteration":
+        return scope.iteration
+    if kind == "round":
+        return walk(load(env.output), reference.steps, "output")
+    if scope.item is None:
+        raise Missing("there is no item here")
+    return walk(env.memory.item(scope.item), reference.steps, "item")
 
 
 def read_output(task: int, name: str, steps: Steps, scope: Scope, memory: Memory) -> Any:

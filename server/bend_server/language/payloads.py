@@ -103,10 +103,11 @@ class Memory:
     Ten thousand tasks that read one input parse it once. Values are shared: nobody changes them.
     """
 
-    __slots__ = ("_input", "_outputs")
+    __slots__ = ("_input", "_item", "_outputs")
 
     def __init__(self) -> None:
         self._input: tuple[bytes, Any] = (b"", None)
+        self._item: tuple[bytes, Any] = (b"", None)
         self._outputs: list[tuple[bytes, Any]] = [(b"", None)] * 8
 
     def input(self, scope: Scope) -> Any:
@@ -117,6 +118,15 @@ class Memory:
             return held[1]
         value = load(data)
         self._input = (data, value)
+        return value
+
+    def item(self, data: bytes) -> Any:
+        """Return the parsed item of a for_each."""
+        held = self._item
+        if held[0] is data and data:
+            return held[1]
+        value = load(data)
+        self._item = (data, value)
         return value
 
     def output(self, data: bytes, task: int) -> Any:

@@ -7,6 +7,7 @@ from typing import TypeVar
 from bend_server.core import limits
 from bend_server.language.durations import parse_duration, show_duration
 from bend_server.language.findings import Findings, Path, cut, nearest
+from bend_server.language.keys import Key
 
 T = TypeVar("T")
 
@@ -45,18 +46,15 @@ class Reader:
         self.wrong(path, "a map", value)
         return None
 
-    def known(
-        self, value: dict[str, object], keys: Mapping[str, bool], path: Path, what: str
-    ) -> None:
-        """Refuse unknown keys, and by name those that are not built.
+    def known(self, value: dict[str, object], keys: Collection[str], path: Path, what: str) -> None:
+        """Refuse unknown keys.
 
         Args:
-            keys: every key of the language here, and whether it is built.
+            keys: every key of the language here.
             what: names the map in the finding, for example `a workflow`.
         """
         for key in value:
-            built = keys.get(key)
-            if built is None:
+            if key not in keys:
                 near = nearest(key, keys)
                 self.findings.add(
                     "UNKNOWN_KEY",
@@ -64,12 +62,19 @@ class Reader:
                     (*path, key),
                     at_key=True,
                 )
-            elif not built:
-                self.not_built(key, (*path, key))
 
-    def not_built(self, key: str, path: Path) -> None:
-        """Refuse a key of the language that this release does not have."""
-        self.findings.add("NOT_BUILT", f"'{key}' is not built in this release", path, at_key=True)
+    def keyed(
+        self, value: object, keys: Mapping[str, Key], path: Path, what: str
+    ) -> dict[str, object] | None:
+        """Read a map with these keys; unknown and missing ones become findings."""
+        found = self.map(value, path)
+        if found is None:
+            return None
+        self.known(found, keys, path, what)
+        for key, entry in keys.items():
+            if entry.required and key not in found:
+                self.findings.add("MISSING_KEY", f"{what} needs '{key}'", path)
+        return found
 
     def text(self, value: object, path: Path, chars: int) -> str | None:
         """Read text of at most so many characters."""

@@ -1,30 +1,15 @@
 """The `retry` map of a task or of `defaults`, key by key."""
 
 import re
-from collections.abc import Mapping
 from dataclasses import replace
 
 from bend_server.core import limits
 from bend_server.core.plan import RetryPolicy
 from bend_server.language.findings import Path
+from bend_server.language.keys import MULTIPLIER_MAX, REASON_PATTERN, REASONS_MAX, RETRY
 from bend_server.language.reader import Reader
 
-KEYS: Mapping[str, bool] = dict.fromkeys(
-    (
-        "max_attempts",
-        "initial",
-        "multiplier",
-        "max",
-        "jitter",
-        "budget",
-        "on",
-        "not_on",
-    ),
-    True,
-)
-REASON = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
-REASONS_MAX = 64
-MULTIPLIER_MAX = 100.0
+REASON = re.compile(REASON_PATTERN)
 
 
 def read_retry(reader: Reader, value: object, path: Path, defaults: RetryPolicy) -> RetryPolicy:
@@ -32,7 +17,7 @@ def read_retry(reader: Reader, value: object, path: Path, defaults: RetryPolicy)
     found = reader.map(value, path)
     if not found:
         return defaults
-    reader.known(found, KEYS, path, "retry")
+    reader.known(found, RETRY, path, "retry")
     changes: dict[str, object] = {}
     for key, entry in found.items():
         place = (*path, key)

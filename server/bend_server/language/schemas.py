@@ -15,7 +15,6 @@ from referencing.exceptions import Unresolvable
 
 from bend_server.language.cel_library import CelFault, Programs, execute
 from bend_server.language.cel_syntax import BadExpression
-from bend_server.language.costs import PATTERN_CHARS_MAX, PATTERN_WEIGHT_MAX, pattern_weight
 from bend_server.language.findings import cut
 
 ERRORS_MAX = 20
@@ -218,8 +217,6 @@ def resolve(root: Any, reference: str) -> Any:
 
 
 def _check_pattern(pattern: str, path: tuple[str | int, ...], programs: Programs) -> None:
-    if len(pattern) > PATTERN_CHARS_MAX or pattern_weight(pattern) > PATTERN_WEIGHT_MAX:
-        raise BadSchema("the pattern is too large", path)
     try:
         programs.check_pattern(pattern, 0)
     except BadExpression as error:

@@ -1,58 +1,39 @@
 """One task of a document: the engine's keys are read and checked, the rest is its input."""
 
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
 
 from bend_server.core import limits
-from bend_server.core.model import RunIf
+from bend_server.core.model import Phase, RunIf, TaskKind
 from bend_server.core.plan import RetryPolicy
-from bend_server.language.expressions import Expression
+from bend_server.language.cel_library import Programs
+from bend_server.language.control import (
+    check_combinations,
+    read_cache,
+    read_concurrency,
+    read_for_each,
+    read_max_parallel,
+    read_rate_limit,
+    read_repeat,
+)
+from bend_server.language.engine_types import KINDS, UNFIT, WORDS, check_inputs
 from bend_server.language.findings import Path, cut
+from bend_server.language.keys import (
+    COMPENSATE,
+    COMPONENT_PATTERN,
+    ENGINE_INPUTS,
+    MAJOR_MAX,
+    TASK,
+    TASK_ID_PATTERN,
+    Key,
+)
 from bend_server.language.names import RESERVED_IDS
 from bend_server.language.reader import Reader
 from bend_server.language.retries import read_retry
-from bend_server.language.templates import Compiled
+from bend_server.language.sources import TaskSource
 
-# Every key of the language that belongs to the engine, and whether it is built.
-KEYS: Mapping[str, bool] = {
-    **dict.fromkeys(
-        (
-            "id",
-            "type",
-            "depends_on",
-            "condition",
-            "run_if",
-            "timeout",
-            "schedule_timeout",
-            "heartbeat_timeout",
-            "retry",
-            "allow_failure",
-            "requires",
-            "allow_unregistered",
-            "version",
-            "with",
-        ),
-        True,
-    ),
-    **dict.fromkeys(
-        (
-            "for_each",
-            "max_parallel",
-            "repeat",
-            "cacheable",
-            "cache",
-            "compensate",
-            "rate_limit",
-            "concurrency",
-        ),
-        False,
-    ),
-}
-ENGINE_TYPES = frozenset(("workflow", "wait", "signal", "approval"))
-TASK_ID = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
-COMPONENT = re.compile(r"[a-z][a-z0-9_]{0,62}(?:[.][a-z][a-z0-9_]{0,62}){0,3}")
-MAJOR_MAX = 999_999
+TASK_ID = re.compile(TASK_ID_PATTERN)
+COMPONENT = re.compile(COMPONENT_PATTERN)
 RUN_IF: Mapping[str, RunIf] = {
     "success": RunIf.SUCCESS,
     "failure": RunIf.FAILURE,
@@ -60,88 +41,102 @@ RUN_IF: Mapping[str, RunIf] = {
 }
 
 
-class TaskSource:
-    """One task as the document gives it; what later steps of the compiler add stands last."""
+class TaskDefaults:
+    """What the document says for every task, and what reading one needs."""
 
-    __slots__ = (
-        "allow_failure",
-        "allow_unregistered",
-        "component",
-        "condition",
-        "depends_on",
-        "expression",
-        "heartbeat_timeout_us",
-        "id",
-        "index",
-        "input",
-        "inputs",
-        "major",
-        "never",
-        "path",
-        "places",
-        "requires",
-        "retry",
-        "run_if",
-        "schedule_timeout_us",
-        "timeout_us",
-    )
+    __slots__ = ("programs", "reader", "retry", "timeout_us")
 
-    def __init__(self, index: int, retry: RetryPolicy, timeout_us: int) -> None:
-        self.index = index
-        self.path: Path = ("tasks", index)
-        self.id = ""
-        self.component = ""
-        self.major: int | None = None
-        self.depends_on: list[tuple[str, Path]] = []
-        self.condition: str | None = None
-        self.never = False
-        self.run_if = RunIf.SUCCESS
-        self.retry = retry
-        self.timeout_us = timeout_us
-        self.schedule_timeout_us = limits.SCHEDULE_TIMEOUT_US
-        self.heartbeat_timeout_us = limits.HEARTBEAT_TIMEOUT_US
-        self.allow_failure = False
-        self.allow_unregistered = False
-        self.requires: tuple[tuple[str, str], ...] = ()
-        self.inputs: dict[str, Any] = {}
-        self.places: dict[str, Path] = {}
-        self.expression: Expression | None = None
-        self.input: Compiled | None = None
-
-    def place_of(self, steps: Path) -> Path:
-        """Return the document's path of a place inside the input."""
-        if not steps:
-            return self.path
-        first = self.places.get(str(steps[0]))
-        return (*self.path, *steps) if first is None else (*first, *steps[1:])
+    def __init__(self, reader: Reader, programs: Programs) -> None:
+        self.reader = reader
+        self.programs = programs
+        self.retry = RetryPolicy()
+        self.timeout_us = limits.TASK_TIMEOUT_US
 
 
 def read_task(
-    reader: Reader, value: object, index: int, retry: RetryPolicy, timeout_us: int
+    defaults: TaskDefaults, value: object, index: int, path: Path, phase: Phase
 ) -> TaskSource:
     """Read one task; what is wrong becomes a finding and keeps its default."""
-    task = TaskSource(index, retry, timeout_us)
-    path = task.path
+    reader = defaults.reader
+    task = TaskSource(index, path, phase, defaults.retry, defaults.timeout_us)
     found = reader.map(value, path)
     if found is None:
         return task
     for key in ("id", "type"):
         if key not in found:
             reader.findings.add("MISSING_KEY", f"a task needs '{key}'", path)
+    _read_keys(defaults, task, found, _READERS)
+    if task.control is not None:
+        check_combinations(reader, found, path)
+    if "compensate" in found:
+        _compensate(defaults, task, found["compensate"], (*path, "compensate"))
+    return task
+
+
+def _read_keys(
+    defaults: TaskDefaults,
+    task: TaskSource,
+    found: dict[str, object],
+    readers: Mapping[str, Callable[[Reader, TaskSource, object, Path], None]],
+) -> None:
+    """Read the keys of a task or of a compensation; all others are its input."""
+    reader, path = defaults.reader, task.path
+    word = found.get("type")
+    kind = KINDS.get(word) if isinstance(word, str) else None
+    own: Mapping[str, Key] = {} if kind is None else ENGINE_INPUTS[str(word)]
+    if kind is not None:
+        task.kind = kind
+        task.timeout_us = limits.ATTEMPT_TIMEOUT_US_MAX
     for key, entry in found.items():
-        built = KEYS.get(key)
-        if built is None:
+        read = readers.get(key)
+        if read is None or key in own:
             task.inputs[key] = entry
-        elif built:
-            _READERS[key](reader, task, entry, (*path, key))
         else:
-            reader.not_built(key, (*path, key))
+            read(reader, task, entry, (*path, key))
     for key, place in task.places.items():
-        if key in found and key not in KEYS:
+        if key in found and (key not in readers or key in own):
             reader.findings.add(
                 "DUPLICATE_KEY", f"'{key}' stands in the task and in 'with'", place, at_key=True
             )
-    return task
+    if kind is not None:
+        for key, why in UNFIT[kind].items():
+            if key in found and key not in own:
+                reader.findings.add(
+                    "OUT_OF_PLACE",
+                    f"'{key}' has no place in type '{word}': {why}",
+                    (*path, key),
+                    at_key=True,
+                )
+        check_inputs(kind, task.inputs, task.place_of, reader, defaults.programs)
+
+
+def _compensate(defaults: TaskDefaults, owner: TaskSource, value: object, path: Path) -> None:
+    """Read `compensate`: a task without a place of its own in the graph."""
+    reader = defaults.reader
+    if owner.phase != Phase.MAIN:
+        reader.findings.add("OUT_OF_PLACE", "tasks of on_failure are not undone", path, at_key=True)
+        return
+    found = reader.map(value, path)
+    if found is None:
+        return
+    task = TaskSource(-1, path, Phase.COMPENSATION, defaults.retry, defaults.timeout_us)
+    task.id = f"{owner.id}.compensate"
+    task.compensates = owner.index
+    if "type" not in found:
+        reader.findings.add("MISSING_KEY", "compensate needs 'type'", path)
+    for key in found:
+        if key in TASK and key not in COMPENSATE:
+            reader.findings.add(
+                "OUT_OF_PLACE", f"'{key}' has no place in compensate", (*path, key), at_key=True
+            )
+    _read_keys(defaults, task, found, _UNDO_READERS)
+    if task.kind not in {TaskKind.COMPONENT, TaskKind.WORKFLOW}:
+        reader.findings.add(
+            "BAD_VALUE",
+            f"a component or a workflow can undo, '{WORDS[task.kind]}' cannot",
+            (*path, "type"),
+        )
+    owner.controlled().compensation = task
 
 
 def _id(reader: Reader, task: TaskSource, value: object, path: Path) -> None:
@@ -159,8 +154,9 @@ def _type(reader: Reader, task: TaskSource, value: object, path: Path) -> None:
         reader.wrong(path, "text", value)
         return
     name, at, pin = value.partition("@")
-    if value in ENGINE_TYPES:
-        reader.findings.add("NOT_BUILT", f"type '{value}' is not built in this release", path)
+    if name in KINDS:
+        if at:
+            reader.findings.add("BAD_VALUE", f"type '{name}' is the engine's: no version", path)
     elif COMPONENT.fullmatch(name) is None:
         reader.findings.add(
             "BAD_NAME", f"'{cut(value, 80)}' is no component's name, such as vision.detect", path
@@ -256,7 +252,11 @@ def _with(reader: Reader, task: TaskSource, value: object, path: Path) -> None:
         task.inputs[key] = entry
 
 
-_READERS = {
+def _later(_reader: Reader, _task: TaskSource, _value: object, _path: Path) -> None:
+    """Leave a key to somebody who knows more than the reader."""
+
+
+_READERS: Mapping[str, Callable[[Reader, TaskSource, object, Path], None]] = {
     "id": _id,
     "type": _type,
     "version": _version,
@@ -271,4 +271,14 @@ _READERS = {
     "allow_unregistered": _allow_unregistered,
     "requires": _requires,
     "with": _with,
+    "for_each": read_for_each,
+    "max_parallel": read_max_parallel,
+    "repeat": read_repeat,
+    "cacheable": read_cache,
+    "cache": read_cache,
+    "rate_limit": read_rate_limit,
+    "concurrency": read_concurrency,
+    "compensate": _later,
 }
+# Keys that a compensation does not take are findings already: they are read as nothing.
+_UNDO_READERS = {key: read if key in COMPENSATE else _later for key, read in _READERS.items()}

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from bend_server.core import limits
+from bend_server.core.model import Phase
 from bend_server.core.plan import ExpressionError, Hole, HolePart, Scope
 from bend_server.language.cel_library import Programs
 from bend_server.language.cel_syntax import BadExpression, Select, parse_expression
@@ -29,11 +30,14 @@ from bend_server.language.names import (
 from bend_server.language.payloads import Memory, as_text, dump
 
 TEMPLATES_MAX = 1000
+# What the expressions of a document that read nothing may cost together: under a second.
+CONSTANTS_COST_MAX = 5_000_000
 
 Gap = Callable[[Scope, list[Hole]], bytes]
 Part = bytes | Gap
 OPEN, CLOSE = "{{", "}}"
 _WHOLE_PATH = re.compile(r"\{\{\s*[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*\s*\}\}")
+_INNER = re.compile(r"\{\{.*?\}\}", re.DOTALL)
 # With one of these in it, or a third brace after it, a template may not end at the first }}.
 _INTRICATE = re.compile(r"""['"{]|\}\}\}""")
 
@@ -120,7 +124,14 @@ def _end_of(text: str, start: int) -> int:
     raise BadExpression("'{{' is not closed by '}}'", start - 2, "BAD_TEMPLATE")
 
 
-def _only(pieces: list[str | Embedded]) -> str:
+def _bare(text: str) -> str:
+    """Return the expression that a bare one or one template stands for."""
+    if not text.startswith(OPEN):
+        if _INNER.search(text):
+            said = "in an expression names stand bare: a.x, not '{{a.x}}'"
+            raise BadExpression(said, text.index(OPEN), "BAD_TEMPLATE")
+        return text
+    pieces = split_template(text)
     if len(pieces) != 1 or not isinstance(pieces[0], Embedded):
         raise BadExpression("a bare expression or one {{ }} goes here", 0)
     return pieces[0].source
@@ -144,31 +155,33 @@ def secret_name(source: str) -> str | None:
 class Templates:
     """Compiles the templates of one document; findings go to `findings`."""
 
-    __slots__ = ("_findings", "_memory", "_names", "_programs")
+    __slots__ = ("_constants", "_findings", "_memory", "_names", "_programs")
 
     def __init__(
         self, names: Names, programs: Programs, memory: Memory, findings: Findings
     ) -> None:
         self._names = names
+        self._constants = Env(None, memory, CONSTANTS_COST_MAX)  # type: ignore[arg-type]
         self._programs = programs
         self._memory = memory
         self._findings = findings
+
+    def within(self, local: frozenset[str], phase: Phase, remark: str = "") -> "Templates":
+        """Return what compiles the templates of a place that sees other names."""
+        names = self._names.within(local, phase, remark)
+        other = Templates(names, self._programs, self._memory, self._findings)
+        other._constants = self._constants
+        return other
 
     def expression(self, source: str, path: Path) -> Expression | None:
         """Compile a bare expression or one template; None after a finding."""
         text = source.strip()
         try:
-            if text.startswith(OPEN):
-                text = _only(split_template(text))
+            text = _bare(text)
             return compile_expression(text, self._names, self._programs)
         except BadExpression as error:
-            self._refuse(error, text, path)
+            self.refuse(error, text, path)
             return None
-
-    def condition(self, source: str, path: Path, task: str) -> Callable[[Scope], bool] | None:
-        """Compile a condition; None after a finding. Its references are `expression`'s."""
-        expression = self.expression(source, path)
-        return None if expression is None else self.judge(expression, task)
 
     def judge(self, expression: Expression, task: str) -> Callable[[Scope], bool]:
         """Return the callable of a condition."""
@@ -207,16 +220,32 @@ class Templates:
 
     def refuse(self, error: BadExpression, text: str, path: Path) -> None:
         """Record what was refused."""
-        self._refuse(error, text, path)
+        where = f" at character {error.offset + 1} of '{cut(text, 120)}'"
+        self._findings.add(error.reason, error.message + where, path)
+
+    def evaluated(self, expression: Expression) -> object:
+        """Evaluate an expression that reads nothing, here and now. Raises BadExpression.
+
+        All of a document share one budget.
+        """
+        budget = self._constants.budget
+        self._constants.budget = min(budget, COST_MAX)
+        try:
+            return expression.piece.value(self._constants)
+        except (Missing, ExpressionError) as error:
+            raise BadExpression(str(error), 0) from None
+        finally:
+            self._constants.budget += budget - min(budget, COST_MAX)
 
     @property
     def memory(self) -> Memory:
         """The parsed documents of the plan."""
         return self._memory
 
-    def _refuse(self, error: BadExpression, text: str, path: Path) -> None:
-        where = f" at character {error.offset + 1} of '{cut(text, 120)}'"
-        self._findings.add(error.reason, error.message + where, path)
+    @property
+    def findings(self) -> Findings:
+        """Where findings go."""
+        return self._findings
 
 
 TOO_LARGE = f"the rendered value is larger than the limit of {limits.BLOB_BYTES_MAX} bytes"
@@ -307,7 +336,7 @@ class _Compiler:
                     pieces.append(self._embedded(piece, path, whole=len(split) == 1))
             first = pieces[0]
             if len(pieces) == 1 and isinstance(first, Expression) and first.piece.constant:
-                self._literal += dump(self._evaluated(first))
+                self._literal += dump(self._with.evaluated(first))
                 return
         except BadExpression as error:
             self._with.refuse(error, source, path)
@@ -321,13 +350,7 @@ class _Compiler:
         self._references.extend((reference, path) for reference in expression.references)
         if whole or not expression.piece.constant:
             return expression
-        return as_text(self._evaluated(expression))
-
-    def _evaluated(self, expression: Expression) -> object:
-        try:
-            return expression.piece.value(_nothing(self._with.memory))
-        except (Missing, ExpressionError) as error:
-            raise BadExpression(str(error), 0) from None
+        return as_text(self._with.evaluated(expression))
 
     def _emit(self, pieces: list[str | Secret | Expression], path: Path, pointer: str) -> None:
         label = Label(self._owner, path)
@@ -340,11 +363,6 @@ class _Compiler:
             self._gap(_value_gap(first, pointer, label, memory, self._secrets))
         else:
             self._gap(_text_gap(pieces, label, memory))
-
-
-def _nothing(memory: Memory) -> Env:
-    """Return an environment for expressions that read nothing."""
-    return Env(None, memory, COST_MAX)  # type: ignore[arg-type]
 
 
 def _failed(label: Label, expression: Expression, error: Exception) -> ExpressionError:
@@ -374,9 +392,9 @@ def _value_gap(
                 raise _failed(label, expression, error) from None
 
         return output_gap
+    if reference.kind in {"input", "item"} and not steps:
+        return _raw_gap(reference.kind)
     if reference.kind == "input":
-        if not steps:
-            return lambda scope, _holes: scope.input
 
         def input_gap(scope: Scope, _holes: list[Hole]) -> bytes:
             try:
@@ -386,6 +404,13 @@ def _value_gap(
 
         return input_gap
     return _computed_gap(expression, label, memory)
+
+
+def _raw_gap(kind: str) -> Gap:
+    """Return the gap of the whole input or item: the bytes as they are."""
+    if kind == "input":
+        return lambda scope, _holes: scope.input
+    return lambda scope, _holes: scope.item or b"null"
 
 
 def _whole_gap(task: int, pointer: str, holes_allowed: bool) -> Gap:

@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol
 
 from bend_server.core.errors import DomainError
 from bend_server.core.model import ExecutionStatus, FinishRow
+from bend_server.ports.control import ApprovalSummary, BulkRow, ExecutionFilter
 
 
 class StartCommand(NamedTuple):
@@ -17,7 +18,8 @@ class StartCommand(NamedTuple):
     `revision` is resolved; `current` tells that the caller asked for the newest one, so that the
     start statement checks that it still is. `input` and `labels` (the workflow's and the
     request's together) are JSON objects. Empty `request_id`, `execution_id`, `trace`: none.
-    `request_hash` covers everything that the request said; None without a request id.
+    `request_hash` covers everything that the request said; None without a request id. `rerun_of` is
+    the internal id of the execution that this one repeats, 0: none.
     """
 
     namespace: str
@@ -31,6 +33,7 @@ class StartCommand(NamedTuple):
     execution_id: str
     actor: str
     trace: str
+    rerun_of: int = 0
 
 
 class StartOutcome(NamedTuple):
@@ -39,7 +42,8 @@ class StartOutcome(NamedTuple):
     Accepted: `execution` (internal id) and `public_id`; `created` is False when the request id
     was known with the same hash. Refused: `error`; NotFound WORKFLOW_NOT_FOUND, WrongState
     WORKFLOW_ARCHIVED, Conflict OWNERSHIP_MOVED (the revision is no longer the current one: resolve
-    again), AlreadyExists REQUEST_ID_REUSED or EXECUTION_EXISTS, LimitExceeded OVERLOADED.
+    again), AlreadyExists REQUEST_ID_REUSED or EXECUTION_EXISTS, LimitExceeded OVERLOADED,
+    InvalidInput INVALID_PARAMETERS (the concurrency key cannot be evaluated).
     """
 
     execution: int
@@ -73,6 +77,41 @@ class Ended(NamedTuple):
     finish: FinishRow | None
 
 
+class RunOpened(NamedTuple):
+    """What a retry or a reset led to: the execution's status, and the run that was opened."""
+
+    status: ExecutionStatus
+    run: int
+
+
+class Decision(NamedTuple):
+    """What somebody decided about the approval (execution, task, item, try).
+
+    `data` is JSON, checked by the caller against the approval's form; empty: null.
+    """
+
+    execution: int
+    task: int
+    item: int
+    try_: int
+    approved: bool
+    comment: str
+    data: bytes
+    actor: str
+
+
+class BulkCommand(NamedTuple):
+    """A wished bulk job. `action` as bend.v1.Bulk; empty `request_id`: not idempotent."""
+
+    namespace: str
+    action: int
+    filter: ExecutionFilter
+    reason: str
+    actor: str
+    dry_run: bool
+    request_id: str
+
+
 class EngineUseCases(Protocol):
     """The engine's use cases. All raise DependencyDown while SQL or the queue is away."""
 
@@ -91,6 +130,69 @@ class EngineUseCases(Protocol):
         """Cancel; return the status after the wish is durable, wherever the owner is.
 
         Idempotent. Raises WrongState when the execution ended otherwise, NotFound.
+        """
+        ...
+
+    async def pause(
+        self, execution: int, *, reason: str, actor: str, request_id: str = ""
+    ) -> ExecutionStatus:
+        """Pause: nothing new is handed out; return the status once that is durable.
+
+        Idempotent. Raises WrongState when the execution has ended or is ending, NotFound.
+        """
+        ...
+
+    async def resume(self, execution: int, *, actor: str, request_id: str = "") -> ExecutionStatus:
+        """Let a paused execution go on; return the status once that is durable.
+
+        One that runs already is answered with its status. Raises WrongState when it has ended or
+        is quarantined, NotFound.
+        """
+        ...
+
+    async def retry(
+        self, execution: int, *, reason: str, actor: str, request_id: str = ""
+    ) -> RunOpened:
+        """Open a new run with what did not complete. A known request id gets the same answer.
+
+        Raises WrongState (it runs, has completed, was compensated, or is a child: then its root has
+        to be retried), NotFound, LimitExceeded OVERLOADED.
+        """
+        ...
+
+    async def reset(
+        self, execution: int, *, task: str, reason: str, actor: str, request_id: str = ""
+    ) -> RunOpened:
+        """Open a new run from a task (its id) on; like `retry`, for completed executions too.
+
+        Raises InvalidInput for a task that the workflow does not have.
+        """
+        ...
+
+    async def signal(
+        self, execution: int, *, name: str, payload: bytes, actor: str, request_id: str = ""
+    ) -> bool:
+        """Give a signal; return whether it completed a waiting task (else it is kept).
+
+        `payload` is JSON. A known request id gets the same answer. Raises WrongState (it has
+        ended), LimitExceeded (too many signals of that name are kept), NotFound.
+        """
+        ...
+
+    async def decide_approval(self, decision: Decision, *, request_id: str = "") -> ApprovalSummary:
+        """Decide; return the approval as stored. The same decision again gets the same answer.
+
+        Raises NotFound APPROVAL_NOT_FOUND, WrongState (decided otherwise, or closed), and
+        NotPermitted when the approval has assignees and the actor is none of them (an assignee is
+        the actor's name, with or without `user/`).
+        """
+        ...
+
+    async def bulk(self, command: BulkCommand) -> BulkRow:
+        """Store a bulk job and set it going; a dry run is done when this returns.
+
+        A known request id gets the stored job. Raises InvalidInput for statuses that the action
+        does not allow.
         """
         ...
 

@@ -4,8 +4,18 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from bend_server.core.model import EventRow, FinishRow, ResultRow, StartRow
+from bend_server.core.model import (
+    ApprovalEnd,
+    ApprovalRow,
+    CacheRow,
+    EventRow,
+    FinishRow,
+    Reopen,
+    ResultRow,
+    StartRow,
+)
 from bend_server.core.model import StatusChange as StatusChange  # noqa: PLC0414 (re-exported)
+from bend_server.ports.control import ControlReads, ControlStore, Letter, RequestRow
 
 
 class Lease(NamedTuple):
@@ -49,6 +59,11 @@ class Batch:
     public id in one batch only the first is judged. One batch may start and end an execution.
     A start is checked against its workflow's current revision when its `revision_current` flag
     (same position in `starts_current`) is True.
+
+    `reopens`, at most one an execution, are written first: what else the batch has of it belongs
+    to the new run, its end too. One with the run that SQL has ends a pause. `requests` are of
+    commands; those of starts follow from their rows. `read` are letters that the batch answers:
+    they are deleted with it.
     """
 
     starts: list[StartRow] = field(default_factory=list)
@@ -58,6 +73,13 @@ class Batch:
     finishes: list[FinishRow] = field(default_factory=list)
     parks: list[Park] = field(default_factory=list)
     changes: list[StatusChange] = field(default_factory=list)
+    reopens: list[Reopen] = field(default_factory=list)
+    approvals: list[ApprovalRow] = field(default_factory=list)
+    approval_ends: list[ApprovalEnd] = field(default_factory=list)
+    caches: list[CacheRow] = field(default_factory=list)
+    requests: list[RequestRow] = field(default_factory=list)
+    letters: list[Letter] = field(default_factory=list)
+    read: list[int] = field(default_factory=list)
 
     def __len__(self) -> int:
         return (
@@ -67,6 +89,19 @@ class Batch:
             + len(self.finishes)
             + len(self.parks)
             + len(self.changes)
+            + self.extras()
+        )
+
+    def extras(self) -> int:
+        """Return how many rows are of the rare kinds, from `reopens` on."""
+        return (
+            len(self.reopens)
+            + len(self.approvals)
+            + len(self.approval_ends)
+            + len(self.caches)
+            + len(self.requests)
+            + len(self.letters)
+            + len(self.read)
         )
 
 
@@ -109,7 +144,7 @@ class KnownRequest(NamedTuple):
     hash: bytes
 
 
-class EngineStore(Protocol):
+class EngineStore(ControlStore, Protocol):
     """The engine's side of SQL. Raises DependencyDown when SQL cannot be reached."""
 
     async def acquire_lease(self, engine: str, slots: int, ttl_us: int) -> Lease:
@@ -201,7 +236,10 @@ class EngineStore(Protocol):
         ...
 
     async def forget_finished(self, before_us: int, limit: int) -> list[tuple[int, str]]:
-        """Delete executions finished before a time, with their rows; return (id, namespace)."""
+        """Delete trees whose root finished before a time, with their rows; return (id, namespace).
+
+        Children go before their root, and no tree goes while one of its executions is unfinished.
+        """
         ...
 
     async def forget_requests(self, before_us: int, limit: int) -> int:
@@ -228,6 +266,9 @@ class ExecutionSummary(NamedTuple):
     parent: int | None
     started_us: int
     finished_us: int | None
+    root: int | None = None
+    rerun_of: int | None = None
+    concurrency_key: str | None = None
 
 
 class WorkflowSummary(NamedTuple):
@@ -244,7 +285,7 @@ class WorkflowSummary(NamedTuple):
     updated_us: int
 
 
-class ReadStore(Protocol):
+class ReadStore(ControlReads, Protocol):
     """Committed state for the API; any replica may ask."""
 
     async def execution(self, namespace: str, public_id: str) -> ExecutionSummary | None:
@@ -268,6 +309,12 @@ class ReadStore(Protocol):
         self, namespace: str, ids: Sequence[int], *, payloads: bool
     ) -> list[ExecutionSummary]:
         """Read many by internal id; unknown ones and those of other namespaces are missing."""
+        ...
+
+    async def children(
+        self, namespace: str, parent: int, after: int, limit: int
+    ) -> list[ExecutionSummary]:
+        """List the children of an execution by id, strictly after one; payloads left out."""
         ...
 
     async def task_results(self, execution: int, after_seq: int = -1) -> list[ResultRow]:

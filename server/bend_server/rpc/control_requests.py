@@ -80,6 +80,13 @@ def checked_payload(data: bytes, field: str) -> bytes:
     return data
 
 
+def merged_object(old: bytes, new: bytes) -> bytes:
+    """Return a JSON object with the members of both, those of `new` first; digits are kept."""
+    both = members(old, None) | members(new, None)
+    inside = ",".join(f"{json.dumps(key)}:{text}" for key, text in both.items())
+    return f"{{{inside}}}".encode()
+
+
 def too_large(field: str, size: int) -> LimitExceeded:
     """Return the error for a payload over its limit."""
     limit = limits.SIGNAL_BYTES_MAX

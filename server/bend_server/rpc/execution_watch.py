@@ -36,6 +36,7 @@ SHOWN_EVENTS = {
     EventKind.RESET: "RUNNING",
     EventKind.SIGNALLED: "RUNNING",
     EventKind.DECIDED: "RUNNING",
+    EventKind.HANDLING_FAILURE: "RUNNING",
     EventKind.COMPENSATING: "RUNNING",
 }
 # Events that are a task's own: what it does from then on.
@@ -45,6 +46,8 @@ TASK_EVENTS = {
     EventKind.ITEMS_COUNTED: TaskStatus.RUNNING,
 }
 NEW_RUNS = (EventKind.RETRIED, EventKind.RESET)
+# What recovery needs and nobody watches: parts of some bodies that may be large.
+UNSHOWN = {EventKind.ITEMS_COUNTED: "items", EventKind.PAUSED: "open"}
 _CHUNK_KINDS = {1: watch_events.PARTIAL, 2: watch_events.LOG}
 
 
@@ -192,7 +195,7 @@ class ExecutionWatch:
             self._shown.clear()
         said: dict[str, object] = {"event": kind.name, "actor": row.actor}
         if row.body:
-            said["body"] = orjson.Fragment(row.body)
+            said["body"] = _shown_body(kind, row.body)
         if kind in TASK_EVENTS:
             return self._event(
                 watch_events.TASK,
@@ -340,6 +343,15 @@ class ExecutionWatch:
             data,
             terminal,
         )
+
+
+def _shown_body(kind: EventKind, body: bytes) -> object:
+    left_out = UNSHOWN.get(kind)
+    if left_out is None:
+        return orjson.Fragment(body)
+    members = orjson.loads(body)
+    members.pop(left_out, None)
+    return members
 
 
 async def _cancelled(task: "asyncio.Task[None]") -> None:

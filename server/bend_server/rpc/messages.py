@@ -39,6 +39,7 @@ def execution_message(
     now_us: int,
     *,
     parent: str = "",
+    rerun_of: str = "",
     waiting: Sequence[str] = (),
 ) -> execution_pb2.Execution:
     """Return an execution as a message.
@@ -46,6 +47,7 @@ def execution_message(
     Args:
         summary: its row; an output of a blob is put into it by the caller.
         parent: public id of the execution that started it as a child.
+        rerun_of: public id of the execution that it repeats.
         waiting: why it waits.
     """
     message = execution_pb2.Execution(
@@ -61,6 +63,8 @@ def execution_message(
         waiting=waiting,
         parent_execution_id=parent,
         pause_reason=summary.pause_reason or "",
+        rerun_of=rerun_of,
+        concurrency_key=summary.concurrency_key or "",
     )
     if summary.labels != b"{}":
         message.labels.update(orjson.loads(summary.labels))
@@ -94,6 +98,12 @@ def task_message(view: views.TaskView) -> execution_pb2.TaskRun:
         message.chunk_count = view.chunks
     if view.waiting:
         message.waiting = view.waiting
+    if view.child_name:
+        message.child_execution_id = view.child_name
+    if view.items:
+        message.item_count = view.items
+    if view.phase:
+        message.phase = view.phase
     if view.error:
         message.error.CopyFrom(failure_message(view.error))
     stamp(message.start_time, view.started_us)

@@ -109,12 +109,12 @@ def _keys(value: object) -> int:
     return 0
 
 
-def members(data: bytes, allowed: frozenset[str], field: str = "body") -> dict[str, str]:
+def members(data: bytes, allowed: frozenset[str] | None, field: str = "body") -> dict[str, str]:
     """Return the members of a JSON object as raw JSON texts by key.
 
     Args:
         data: the whole body.
-        allowed: keys that may stand there.
+        allowed: keys that may stand there; None: any.
         field: what errors call it.
 
     Raises:
@@ -127,7 +127,7 @@ def members(data: bytes, allowed: frozenset[str], field: str = "body") -> dict[s
     at = _skip(text, _skip(text, 0) + 1)
     while text[at] != "}":
         key, end = _DECODER.raw_decode(text, at)
-        if key not in allowed:
+        if allowed is not None and key not in allowed:
             line = text.count("\n", 0, at) + 1
             column = at - text.rfind("\n", 0, at)
             raise invalid(

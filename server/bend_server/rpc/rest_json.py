@@ -46,6 +46,7 @@ def execution(
     tasks: Sequence[views.TaskView] | None = None,
     waiting: Sequence[str] = (),
     parent: str = "",
+    rerun_of: str = "",
     payloads: bool = True,
 ) -> dict[str, object]:
     """Return an execution; lists leave input and output out (`payloads` False)."""
@@ -69,10 +70,13 @@ def execution(
     shown["duration_ms"] = views.duration_ms(summary, now_us)
     if waiting:
         shown["waiting"] = list(waiting)
-    if parent:
-        shown["parent_execution_id"] = parent
-    if summary.pause_reason:
-        shown["pause_reason"] = summary.pause_reason
+    more = {
+        "parent_execution_id": parent,
+        "rerun_of": rerun_of,
+        "concurrency_key": summary.concurrency_key,
+        "pause_reason": summary.pause_reason,
+    }
+    shown |= {name: text for name, text in more.items() if text}
     if tasks is not None:
         shown["tasks"] = task_map(tasks, lower=False)
     return shown
@@ -91,8 +95,7 @@ def task_map(tasks: Sequence[views.TaskView], *, lower: bool) -> dict[str, dict[
         entry["error"] = failure(view.error)
         if view.blob is not None and view.output is None:
             entry["output_left_out"] = True
-        if view.waiting:
-            entry["waiting"] = view.waiting
+        entry |= _more(view)
         if view.item < 0:
             shown[view.task] = entry
         else:
@@ -119,7 +122,18 @@ def task(view: views.TaskView) -> dict[str, object]:
         "run_id": run_id_text(view.run_id),
         "chunk_count": view.chunks,
         "waiting": view.waiting,
+    } | _more(view)
+
+
+def _more(view: views.TaskView) -> dict[str, object]:
+    """Return what only some tasks have."""
+    found = {
+        "waiting": view.waiting,
+        "child_execution_id": view.child_name,
+        "item_count": view.items,
+        "phase": view.phase,
     }
+    return {name: value for name, value in found.items() if value}
 
 
 def run(

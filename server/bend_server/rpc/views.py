@@ -26,7 +26,9 @@ _TERMINAL_EXECUTION = frozenset(int(status) for status in EXECUTION_TERMINAL)
 class TaskView(NamedTuple):
     """One task, or one item of it. Times are Unix microseconds, 0 when there is none.
 
-    `output` is JSON; None while it is not completed or when it lives under the key `blob`.
+    `output` is JSON; None while it is not completed or when it lives under the key `blob`. `child`
+    is the internal id of the execution that it started (0: none), `child_name` its public one;
+    `items` how many items it has.
     """
 
     task: str
@@ -44,6 +46,10 @@ class TaskView(NamedTuple):
     run_id: int
     chunks: int
     waiting: str
+    child: int = 0
+    child_name: str = ""
+    items: int = 0
+    phase: str = ""
 
 
 def is_terminal(status: int) -> bool:

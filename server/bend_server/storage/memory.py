@@ -4,10 +4,10 @@ Several engines of one simulation share a `MemoryDatabase`. Nothing here awaits,
 one transaction; tests that want delays and losses wrap the store.
 """
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Container, Iterable, Sequence
 
 from bend_server.core.errors import InvariantBroken, LeaseLost, LimitExceeded
-from bend_server.core.ids import PARTITIONS, public_id
+from bend_server.core.ids import PARTITIONS
 from bend_server.core.model import EventRow, FinishRow, ResultRow, StartRow
 from bend_server.ports.clock import Clock
 from bend_server.ports.store import (
@@ -20,6 +20,14 @@ from bend_server.ports.store import (
     StoredExecution,
     StoredRevision,
     WorkflowSummary,
+)
+from bend_server.storage.memory_control import (
+    ControlTables,
+    MemoryControl,
+    check_reopens,
+    forget_trees,
+    reopen,
+    write_extras,
 )
 from bend_server.storage.rows import REQUEST_TTL_US, TERMINAL_FROM, labels_of
 from bend_server.storage.rules import distinct_starts
@@ -67,6 +75,7 @@ class MemoryDatabase:
         self.workflows: dict[tuple[str, str], WorkflowSummary] = {}
         self.revisions: dict[tuple[str, str, int], StoredRevision] = {}
         self.components: dict[tuple[str, str], dict[str, ComponentRow]] = {}
+        self.control = ControlTables()
 
     def valid(self, lease: Lease) -> bool:
         """Tell whether a lease holds now."""
@@ -89,7 +98,7 @@ class MemoryDatabase:
         return [lease.id for lease in self.leases.values() if lease.expires_us <= now]
 
 
-class MemoryEngineStore:
+class MemoryEngineStore(MemoryControl):
     """`ports.store.EngineStore` over a `MemoryDatabase`."""
 
     def __init__(self, database: MemoryDatabase) -> None:
@@ -173,10 +182,13 @@ class MemoryEngineStore:
             raise LeaseLost("the fence refused", lease=lease.id, epoch=lease.epoch)
         started = self._judge(batch)
         refused = {row.id for row in batch.starts if row.id not in started}
+        check_reopens(db, batch.reopens)
         self._check(batch, started, refused)
+        reopen(db, batch.reopens)
         for start in started.values():
             self._insert(start)
         self._apply(batch, refused)
+        write_extras(db, batch, refused)
         return Committed(frozenset(started))
 
     def _judge(self, batch: Batch) -> dict[int, StartRow]:
@@ -197,7 +209,8 @@ class MemoryEngineStore:
             started[start.id] = start
         return started
 
-    def _check(self, batch: Batch, started: dict[int, StartRow], refused: set[int]) -> None:
+    def _check(self, batch: Batch, judged: dict[int, StartRow], refused: set[int]) -> None:
+        started: dict[int, StartRow | None] = dict(judged)
         results: set[tuple[int, int, int, int]] = set()
         for row in batch.results:
             key = (row.execution, row.task, row.item, row.try_)
@@ -214,6 +227,8 @@ class MemoryEngineStore:
                 raise InvariantBroken("an event is stored already", key=pair)
             self._known(event.execution, started, refused)
             events.add(pair)
+        # What opens again in this batch may end in it, too.
+        started |= {row.execution: None for row in batch.reopens}
         finished: set[int] = set()
         for finish in batch.finishes:
             self._open(finish.execution, started, refused)
@@ -225,12 +240,12 @@ class MemoryEngineStore:
         for change in batch.changes:
             self._open(change.execution, started, refused)
 
-    def _known(self, execution: int, started: dict[int, StartRow], refused: set[int]) -> None:
+    def _known(self, execution: int, started: Container[int], refused: set[int]) -> None:
         judged = execution in started or execution in refused
         if not judged and execution not in self._db.executions:
             raise InvariantBroken("the execution is unknown", execution=execution)
 
-    def _open(self, execution: int, started: dict[int, StartRow], refused: set[int]) -> None:
+    def _open(self, execution: int, started: Container[int], refused: set[int]) -> None:
         if execution in started or execution in refused:
             return
         record = self._db.executions.get(execution)
@@ -346,19 +361,8 @@ class MemoryEngineStore:
         ][:limit]
 
     async def forget_finished(self, before_us: int, limit: int) -> list[tuple[int, str]]:
-        """Delete old finished executions; ids that callers chose stay taken."""
-        old = [
-            (record.finish.finished_us, number)
-            for number, record in self._db.executions.items()
-            if record.finish is not None and record.finish.finished_us < before_us
-        ]
-        gone = []
-        for _, number in sorted(old)[:limit]:
-            start = self._db.executions.pop(number).start
-            if start.public_id == public_id(start.workflow, number):
-                del self._db.public_ids[start.namespace, start.public_id]
-            gone.append((number, start.namespace))
-        return gone
+        """Delete old trees; ids that callers chose stay taken."""
+        return forget_trees(self._db, before_us, limit)
 
     async def forget_requests(self, before_us: int, limit: int) -> int:
         """Delete expired request ids."""

@@ -10,6 +10,7 @@ from bend_server.ports.store import (
     WorkflowSummary,
 )
 from bend_server.storage.memory import MemoryDatabase, Record, label_matches
+from bend_server.storage.memory_control import MemoryControlReads
 from bend_server.storage.rules import judge_revision, judge_version
 from bend_server.storage.versions import version_key
 
@@ -33,10 +34,13 @@ def _summary(record: Record, *, payloads: bool) -> ExecutionSummary:
         parent=start.parent,
         started_us=start.started_us,
         finished_us=finish.finished_us if finish else None,
+        root=start.root,
+        rerun_of=start.rerun_of,
+        concurrency_key=start.concurrency_key,
     )
 
 
-class MemoryReadStore:
+class MemoryReadStore(MemoryControlReads):
     """`ports.store.ReadStore` over a `MemoryDatabase`."""
 
     def __init__(self, database: MemoryDatabase) -> None:
@@ -81,6 +85,19 @@ class MemoryReadStore:
             for number in sorted(set(ids))
             if number in known and known[number].start.namespace == namespace
         ]
+
+    async def children(
+        self, namespace: str, parent: int, after: int, limit: int
+    ) -> list[ExecutionSummary]:
+        """List the children of an execution by id."""
+        found = [
+            _summary(record, payloads=False)
+            for number, record in sorted(self._db.executions.items())
+            if record.start.parent == parent
+            and number > after
+            and record.start.namespace == namespace
+        ]
+        return found[:limit]
 
     async def task_results(self, execution: int, after_seq: int = -1) -> list[ResultRow]:
         """Read result rows after a seq."""

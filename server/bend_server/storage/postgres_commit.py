@@ -7,6 +7,7 @@ row is locked for share: whoever voids the lease waits for this commit, or this 
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 
 import asyncpg
 
@@ -16,6 +17,7 @@ from bend_server.ports.store import Batch, Committed, Lease
 from bend_server.storage.database import WRITE_S
 from bend_server.storage.faults import judged
 from bend_server.storage.postgres import PostgresDatabase
+from bend_server.storage.postgres_extras import reopen, write_extras
 from bend_server.storage.postgres_statement import statement
 from bend_server.storage.postgres_values import Prepared, prepare
 from bend_server.storage.sql_engine import SqlEngineStore
@@ -50,23 +52,29 @@ class PostgresEngineStore(SqlEngineStore):
                 sorted(partitions),
                 len(partitions),
             ]
-            row = await self._run(prepared, fence)
+            row = await self._run(prepared, fence, batch)
         if not row["fenced"]:
             raise LeaseLost(
                 "the lease was taken over or has expired", lease=lease.id, epoch=lease.epoch
             )
         return Committed(frozenset(row["started"]))
 
-    async def _run(self, prepared: Prepared, fence: list[object]) -> "asyncpg.Record":
+    async def _run(self, prepared: Prepared, fence: list[object], batch: Batch) -> "asyncpg.Record":
         """Run the statement; again when it undid itself because another engine was faster.
 
         Two engines may insert one request id or one chosen name at the same time, or wait for each
         other's: then nothing was written, and the next try sees what the other has committed.
         """
         variant, values = prepared
+        extras = batch.extras() > 0
         for attempt in range(ATTEMPTS):
             try:
-                return await self._server.statement(statement(variant), [*fence, *values], WRITE_S)
+                sql = statement(variant)
+                if not extras:
+                    return await self._server.statement(sql, [*fence, *values], WRITE_S)
+                return await self._server.transaction(
+                    partial(_with_extras, batch, sql, fence, values), WRITE_S
+                )
             except asyncpg.PostgresError as error:
                 fault: DomainError = judged(error)
                 again = error.sqlstate == _CONTRADICTED or error.sqlstate.startswith(_DEADLOCK)
@@ -78,3 +86,22 @@ class PostgresEngineStore(SqlEngineStore):
                     ) from error
                 variant = variant._replace(checked=variant.starts)
         raise InvariantBroken("the commit was tried too often")
+
+
+async def _with_extras(
+    batch: Batch,
+    sql: str,
+    fence: list[object],
+    values: list[object],
+    connection: "asyncpg.Connection",
+) -> "asyncpg.Record":
+    """Write a batch with rare rows, in the transaction of the connection."""
+    if batch.reopens:
+        # A refusal shows in the statement's own fence: the lease's row cannot come back.
+        await reopen(connection, fence, batch.reopens)
+    row = await connection.fetchrow(sql, *fence, *values)
+    if row["fenced"]:
+        started = set(row["started"])
+        refused = {start.id for start in batch.starts if start.id not in started}
+        await write_extras(connection, batch, refused)
+    return row

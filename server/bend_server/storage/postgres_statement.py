@@ -31,6 +31,7 @@ TAIL_COLUMNS = (
     "finished_us",
 )
 FINISH_COLUMNS = ("run", "finish_seq", "status", "output", "blob", "error", "finished_us")
+FENCE_PARAMETERS = 5
 LABEL_COLUMNS = ("namespace", "key", "value", "execution")
 _TYPES = {
     "BIGINT": "bigint",
@@ -61,7 +62,8 @@ class Variant(NamedTuple):
     mixed: bool = False
 
 
-def _types(columns: tuple[str, ...], table: Table) -> tuple[str, ...]:
+def types_of(columns: tuple[str, ...], table: Table) -> tuple[str, ...]:
+    """Return the server's types of a table's columns."""
     return tuple(_TYPES[table.c[name].type.compile()] for name in columns)
 
 
@@ -129,12 +131,19 @@ def _fence(text: _Text) -> None:
     )
 
 
+def fence_text() -> tuple[str, int]:
+    """Return the CTEs of the fence alone, and how many parameters they take."""
+    text = _Text()
+    _fence(text)
+    return ", ".join(text.parts), FENCE_PARAMETERS
+
+
 def _starts(text: _Text, variant: Variant) -> None:
     tails = tuple(f"tail_{name}" for name in TAIL_COLUMNS) if variant.tailed else ()
     columns = (*START_COLUMNS, "is_current", *tails)
-    types = (*_types(START_COLUMNS, execution), "boolean")
+    types = (*types_of(START_COLUMNS, execution), "boolean")
     if variant.tailed:
-        types += _types(TAIL_COLUMNS, execution)
+        types += types_of(TAIL_COLUMNS, execution)
     text.parts.append(
         f"candidate AS MATERIALIZED (SELECT s.* FROM fence, {text.rows('s', columns, types)} "
         "JOIN workflow w ON w.namespace = s.namespace AND w.name = s.workflow "
@@ -207,12 +216,13 @@ def _begun(column: str) -> str:
 
 
 def _append(text: _Text, table: Table, columns: tuple[str, ...], *, early: bool) -> None:
-    rows = text.rows("u", columns, _types(columns, table))
+    rows = text.rows("u", columns, types_of(columns, table))
     only = ""
     if early:
-        # The first parameter of the starts is their ids; the fence has five.
+        # The first parameter of the starts is their ids.
+        ids = f"${FENCE_PARAMETERS + 1}::bigint[]"
         only = (
-            " WHERE CASE WHEN u.execution IN (SELECT unnest($6::bigint[])) "
+            f" WHERE CASE WHEN u.execution IN (SELECT unnest({ids})) "
             "THEN u.execution IN (SELECT id FROM ex) ELSE true END"
         )
     text.parts.append(
@@ -223,7 +233,7 @@ def _append(text: _Text, table: Table, columns: tuple[str, ...], *, early: bool)
 
 def _finishes(text: _Text) -> None:
     rows = text.rows(
-        "u", ("execution", *FINISH_COLUMNS), ("bigint", *_types(FINISH_COLUMNS, execution))
+        "u", ("execution", *FINISH_COLUMNS), ("bigint", *types_of(FINISH_COLUMNS, execution))
     )
     values = ", ".join(f'"{name}" = u."{name}"' for name in FINISH_COLUMNS)
     _update(text, f"{values}, parked = 0, wake_at_us = NULL, pause_reason = NULL", rows)
@@ -234,7 +244,7 @@ def _changes(text: _Text) -> None:
     rows = text.rows(
         "u",
         ("execution", "has_status", "has_park", "has_end", *TAIL_COLUMNS),
-        ("bigint", "boolean", "boolean", "boolean", *_types(TAIL_COLUMNS, execution)),
+        ("bigint", "boolean", "boolean", "boolean", *types_of(TAIL_COLUMNS, execution)),
     )
     groups = {
         "has_status": ("status", "pause_reason"),

@@ -5,7 +5,8 @@ from typing import Any
 
 import orjson
 
-from bend_server.core.model import EventRow, ResultRow, StartRow
+from bend_server.core.model import ApprovalRow, CacheRow, EventRow, ResultRow, StartRow
+from bend_server.ports.control import Letter, RequestRow
 
 REQUEST_TTL_US = 7 * 86_400 * 1_000_000
 # Statuses from here on are terminal; partial indexes name the same number.
@@ -16,6 +17,10 @@ _RUN_ID = 14
 START_COLUMNS = StartRow._fields
 RESULT_COLUMNS = tuple("try" if name == "try_" else name for name in ResultRow._fields)
 EVENT_COLUMNS = EventRow._fields
+APPROVAL_COLUMNS = tuple("try" if name == "try_" else name for name in ApprovalRow._fields)
+CACHE_COLUMNS = CacheRow._fields
+REQUEST_COLUMNS = RequestRow._fields
+LETTER_COLUMNS = Letter._fields
 
 
 def labels_of(labels: bytes) -> list[tuple[str, str]]:

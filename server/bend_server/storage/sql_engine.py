@@ -7,9 +7,8 @@ from array import array
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, bindparam, delete, insert, select, text
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, delete, select, text
 
-from bend_server.core.ids import public_id
 from bend_server.core.model import EventRow, FinishRow, ResultRow, StartRow
 from bend_server.ports.clock import Clock
 from bend_server.ports.store import (
@@ -21,12 +20,13 @@ from bend_server.ports.store import (
 )
 from bend_server.storage import leases
 from bend_server.storage.database import Database, among, listed
+from bend_server.storage.retention import forget
 from bend_server.storage.rows import (
     START_COLUMNS,
     TERMINAL_FROM,
-    labels_of,
     result_rows,
 )
+from bend_server.storage.sql_control import SqlControl
 from bend_server.storage.sql_reads import EVENTS, RESULTS, find_revision, find_workflow
 from bend_server.storage.tables import (
     execution,
@@ -128,7 +128,7 @@ def _pages(ids: "array[int]", page: int) -> Iterator[list[int]]:
         yield ids[first : first + page].tolist()
 
 
-class SqlEngineStore:
+class SqlEngineStore(SqlControl):
     """All of `ports.store.EngineStore` but the commit."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
@@ -305,7 +305,7 @@ class SqlEngineStore:
         return await self._db.query(lambda connection: list(connection.execute(query).scalars()))
 
     async def forget_finished(self, before_us: int, limit: int) -> list[tuple[int, str]]:
-        """Delete old finished executions; ids that callers chose stay taken."""
+        """Delete old trees; ids that callers chose stay taken."""
         kind = self._db.kind
         return await self._db.write(lambda connection: forget(connection, before_us, limit, kind))
 
@@ -328,43 +328,3 @@ class SqlEngineStore:
             return len(found)
 
         return await self._db.write(delete_old)
-
-
-def forget(connection: Connection, before_us: int, limit: int, kind: str) -> list[tuple[int, str]]:
-    """Delete executions that finished before a time, with every row of theirs."""
-    columns = execution.c
-    found = connection.execute(
-        select(columns.id, columns.namespace, columns.workflow, columns.public_id, columns.labels)
-        .where(columns.finished_us.is_not(None), columns.finished_us < before_us)
-        .order_by(columns.finished_us, columns.id)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    ).all()
-    ids = [row.id for row in found]
-    if not ids:
-        return []
-    for table_column in (task_result.c.execution, execution_event.c.execution, columns.id):
-        connection.execute(
-            delete(table_column.table).where(among(table_column, kind)), listed(ids, kind)
-        )
-    pairs = [
-        {"n": row.namespace, "k": key, "v": value, "e": row.id}
-        for row in found
-        for key, value in labels_of(row.labels)
-    ]
-    if pairs:
-        connection.execute(
-            text(
-                "DELETE FROM label WHERE namespace = :n AND key = :k AND value = :v "
-                "AND execution = :e"
-            ),
-            pairs,
-        )
-    chosen = [
-        {"namespace": row.namespace, "public_id": row.public_id, "execution": row.id}
-        for row in found
-        if row.public_id != public_id(row.workflow, row.id)
-    ]
-    if chosen:
-        connection.execute(insert(tombstone), chosen)
-    return [(row.id, row.namespace) for row in found]

@@ -21,6 +21,7 @@ from bend_server.ports.store import ExecutionSummary, StoredRevision, WorkflowSu
 from bend_server.storage import tables
 from bend_server.storage.database import Database, among, listed
 from bend_server.storage.rows import EVENT_COLUMNS, RESULT_COLUMNS, result_rows
+from bend_server.storage.sql_control_reads import SqlControlReads
 from bend_server.storage.tables import execution, execution_event, label, task_result
 
 RESULTS = select(*(task_result.c[name] for name in RESULT_COLUMNS))
@@ -92,7 +93,7 @@ def find_revision(
     return None if found is None else StoredRevision._make(found)
 
 
-class SqlReadStore:
+class SqlReadStore(SqlControlReads):
     """`ports.store.ReadStore` over a SQL database."""
 
     def __init__(self, database: Database) -> None:
@@ -127,7 +128,7 @@ class SqlReadStore:
         if statuses:
             query = query.where(columns.status.in_([int(status) for status in statuses]))
         if label is not None:
-            query = query.where(_labelled(namespace, label))
+            query = query.where(labelled(namespace, label))
         if before is not None:
             started_us, number = before
             query = query.where(
@@ -147,6 +148,21 @@ class SqlReadStore:
         query = self._by_id[payloads]
         values = {"namespace": namespace, **listed(ids, self._db.kind)}
         found = await self._db.query(lambda connection: connection.execute(query, values).all())
+        return [ExecutionSummary._make(row) for row in found]
+
+    async def children(
+        self, namespace: str, parent: int, after: int, limit: int
+    ) -> list[ExecutionSummary]:
+        """List the children of an execution by id."""
+        columns = execution.c
+        query = (
+            _WITHOUT_PAYLOADS.where(
+                columns.parent == parent, columns.id > after, columns.namespace == namespace
+            )
+            .order_by(columns.id)
+            .limit(limit)
+        )
+        found = await self._db.query(lambda connection: connection.execute(query).all())
         return [ExecutionSummary._make(row) for row in found]
 
     async def task_results(self, execution: int, after_seq: int = -1) -> list[ResultRow]:
@@ -210,7 +226,8 @@ class SqlReadStore:
         await self._db.query(lambda connection: connection.execute(query).first(), timeout_s=5.0)
 
 
-def _labelled(namespace: str, pair: tuple[str, str]) -> ColumnElement[bool]:
+def labelled(namespace: str, pair: tuple[str, str]) -> ColumnElement[bool]:
+    """Return the condition that an execution carries a label."""
     key, value = pair
     columns = label.c
     return execution.c.id.in_(

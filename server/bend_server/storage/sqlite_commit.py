@@ -5,7 +5,6 @@ as a small commit.
 """
 
 import sqlite3
-from collections.abc import Sequence
 
 import orjson
 
@@ -27,23 +26,15 @@ from bend_server.storage.rows import (
 from bend_server.storage.rules import distinct_starts
 from bend_server.storage.sql_engine import SqlEngineStore
 from bend_server.storage.sqlite import SqliteDatabase
-
-
-def _insert(table: str, columns: Sequence[str]) -> str:
-    names = ", ".join(f'"{name}"' for name in columns)
-    return f"INSERT INTO {table} ({names}) VALUES ({', '.join('?' * len(columns))})"
-
+from bend_server.storage.sqlite_extras import REQUEST, insert, reopen, write_extras
 
 # Parameters have no numbers: newer releases of Python take those for names.
 _START = (
-    _insert("execution", (*START_COLUMNS, "first_run", "first_status")) + " ON CONFLICT DO NOTHING"
+    insert("execution", (*START_COLUMNS, "first_run", "first_status")) + " ON CONFLICT DO NOTHING"
 )
-_RESULT = _insert("task_result", RESULT_COLUMNS)
-_EVENT = _insert("execution_event", EVENT_COLUMNS)
-_REQUEST = _insert(
-    "request", ("namespace", "request_id", "hash", "execution", "public_id", "expires_us")
-).replace("INSERT", "INSERT OR REPLACE", 1)
-_LABEL = _insert("label", ("namespace", "key", "value", "execution"))
+_RESULT = insert("task_result", RESULT_COLUMNS)
+_EVENT = insert("execution_event", EVENT_COLUMNS)
+_LABEL = insert("label", ("namespace", "key", "value", "execution"))
 _FINISH = (
     "UPDATE execution SET run = ?, finish_seq = ?, status = ?, output = ?, blob = ?, "
     "error = ?, finished_us = ?, parked = 0, wake_at_us = NULL, pause_reason = NULL "
@@ -108,6 +99,8 @@ def commit(
     _fence(connection, lease, partitions)
     started: list[StartRow] = []
     refused: set[int] = set()
+    if batch.reopens:
+        reopen(connection, batch.reopens)
     if batch.starts:
         started, refused = _start(connection, batch, one_by_one=one_by_one)
     results, events, finishes = batch.results, batch.events, batch.finishes
@@ -131,6 +124,8 @@ def commit(
             changed = connection.executemany(statement, rows)
             if changed.rowcount != len(rows):
                 raise InvariantBroken("an execution to change is unknown or has ended")
+    if batch.extras():
+        write_extras(connection, batch, refused)
     return Committed(frozenset([row.id for row in started]))
 
 
@@ -171,7 +166,7 @@ def _start(
         if row.request_id is not None
     ]
     if requests:
-        connection.executemany(_REQUEST, requests)
+        connection.executemany(REQUEST, requests)
     pairs = [
         (row.namespace, key, value, row.id)
         for row in allowed

@@ -18,6 +18,7 @@ from bend_server.core.errors import (
 )
 from bend_server.core.ids import make_id, partition_of, public_id
 from bend_server.core.model import (
+    ApprovalEnd,
     EventKind,
     EventRow,
     ExecutionStatus,
@@ -29,7 +30,16 @@ from bend_server.core.model import (
 from bend_server.core.plan import Plan
 from bend_server.language import compile_document
 from bend_server.ports.clock import Clock
-from bend_server.ports.engine import Ended, StartCommand, StartOutcome, TaskOverlay
+from bend_server.ports.control import BULK_RUNNING, ApprovalSummary, BulkRow
+from bend_server.ports.engine import (
+    BulkCommand,
+    Decision,
+    Ended,
+    RunOpened,
+    StartCommand,
+    StartOutcome,
+    TaskOverlay,
+)
 from bend_server.ports.store import Batch, Lease
 from bend_server.storage.stores import Stores
 
@@ -74,6 +84,7 @@ class ManualEngine:
         self.ready = True
         self.failure: DomainError | None = None
         self.calls = 0
+        self.said: list[tuple[object, ...]] = []
         self.partition = 3
 
     async def open(self) -> None:
@@ -142,6 +153,64 @@ class ManualEngine:
         body = orjson.dumps({"reason": reason})
         await self.event(execution, EventKind.CANCEL_REQUESTED, actor=actor, body=body)
         return ExecutionStatus.RUNNING
+
+    async def pause(
+        self, execution: int, *, reason: str, actor: str, request_id: str = ""
+    ) -> ExecutionStatus:
+        self._note("pause", execution, reason, actor, request_id)
+        return ExecutionStatus.PAUSED
+
+    async def resume(self, execution: int, *, actor: str, request_id: str = "") -> ExecutionStatus:
+        self._note("resume", execution, actor, request_id)
+        return ExecutionStatus.RUNNING
+
+    async def retry(
+        self, execution: int, *, reason: str, actor: str, request_id: str = ""
+    ) -> RunOpened:
+        self._note("retry", execution, reason, actor, request_id)
+        return RunOpened(ExecutionStatus.RUNNING, 2)
+
+    async def reset(
+        self, execution: int, *, task: str, reason: str, actor: str, request_id: str = ""
+    ) -> RunOpened:
+        self._note("reset", execution, task, reason, actor, request_id)
+        return RunOpened(ExecutionStatus.RUNNING, 2)
+
+    async def signal(
+        self, execution: int, *, name: str, payload: bytes, actor: str, request_id: str = ""
+    ) -> bool:
+        self._note("signal", execution, name, payload, actor, request_id)
+        return True
+
+    async def decide_approval(self, decision: Decision, *, request_id: str = "") -> ApprovalSummary:
+        self._note("decide", *decision, request_id)
+        end = ApprovalEnd(
+            decision.execution, decision.task, decision.item, decision.try_,
+            2 if decision.approved else 3, decision.actor, self._clock.now_us(), decision.comment,
+        )  # fmt: skip
+        await self.commit(Batch(approval_ends=[end]))
+        found = await self._stores.reads.approval(
+            "default", decision.execution, decision.task, decision.item, decision.try_
+        )
+        assert found is not None
+        return found
+
+    async def bulk(self, command: BulkCommand) -> BulkRow:
+        self._note("bulk", *command)
+        self._counter += 1
+        now_us = self._clock.now_us()
+        row = BulkRow(
+            make_id(now_us, self.partition, self._counter), command.namespace, self.partition,
+            command.action, b"{}", command.reason, command.actor, int(command.dry_run),
+            BULK_RUNNING, 0, 0, 0, b"", b"[]", command.request_id or None, now_us, now_us,
+        )  # fmt: skip
+        return (await self._stores.engine.put_bulk(row))[0]
+
+    def _note(self, *said: object) -> None:
+        """Remember a control call, or refuse it as the test wishes."""
+        if self.failure is not None:
+            raise self.failure
+        self.said.append(said)
 
     def next_seq(self, execution: int) -> int:
         seq = self._seq.get(execution, 0)

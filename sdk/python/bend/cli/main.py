@@ -36,7 +36,9 @@ OWN = {
 FROM_SERVER = {
     "bench": "Measure this machine.",
     "down": "Stop the local mesh.",
+    "graph": "Draw a workflow.",
     "logs": "Show the local mesh's logs.",
+    "schema": "Print the JSON Schema of workflow documents.",
     "status": "Show the local mesh's processes.",
     "token": "Make a token.",
     "up": "Start a local mesh.",

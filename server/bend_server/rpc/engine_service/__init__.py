@@ -2,6 +2,7 @@
 
 from bend.v1 import engine_service_pb2, engine_service_pb2_grpc
 from bend_server.rpc.engine_service.control import ControlRpcs
+from bend_server.rpc.engine_service.decisions import DecisionRpcs
 from bend_server.rpc.engine_service.reads import ReadRpcs
 from bend_server.rpc.engine_service.starts import Starter, StartRpcs
 from bend_server.rpc.engine_service.watches import WatchRpcs
@@ -16,6 +17,7 @@ class EngineService(
     ReadRpcs,
     WatchRpcs,
     ControlRpcs,
+    DecisionRpcs,
     engine_service_pb2_grpc.EngineServiceServicer,
 ):
     """Serves every RPC of bend.v1.EngineService.

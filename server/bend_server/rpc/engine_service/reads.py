@@ -11,6 +11,7 @@ from bend_server.ports.engine import TaskOverlay
 from bend_server.ports.store import ExecutionSummary
 from bend_server.rpc import messages, paging, rest_json, views
 from bend_server.rpc.engine_service.call import Call, call_of, wait_seconds
+from bend_server.rpc.folded_views import NEW_RUNS, FoldedViews, contiguous
 from bend_server.rpc.rooms import OUTPUT_BYTES_MAX, Rooms
 
 TASKS_SHOWN_MAX = 1000
@@ -28,8 +29,33 @@ async def execution_tasks(
     live = not views.is_terminal(summary.status)
     if overlay is None:
         overlay = rooms.engine.waiting(summary.id) if live else []
+    # Events first: a row that they speak of is there when the rows are read.
+    events = await rooms.reads.execution_events(summary.id)
     rows = await rooms.reads.task_results(summary.id)
-    return views.task_views(plan, rows, overlay, live=live)
+    if plan.plain and not any(event.kind in NEW_RUNS for event in events):
+        return views.task_views(plan, rows, overlay, live=live)
+    rows, events = contiguous(rows, events)
+    made = FoldedViews(plan, summary, rows, events, overlay).views()
+    return await _with_children(rooms, summary.namespace, made)
+
+
+async def _with_children(
+    rooms: Rooms, namespace: str, tasks: list[views.TaskView]
+) -> list[views.TaskView]:
+    """Return tasks with the public ids of the executions that they started."""
+    wanted = sorted({task.child for task in tasks if task.child})
+    names: dict[int, str] = {}
+    for first in range(0, len(wanted), SLICE):
+        found = await rooms.reads.executions_by_id(
+            namespace, wanted[first : first + SLICE], payloads=False
+        )
+        names |= {one.id: one.public_id for one in found}
+    if not names:
+        return tasks
+    return [
+        task._replace(child_name=names.get(task.child, "")) if task.child else task
+        for task in tasks
+    ]
 
 
 async def with_outputs(
@@ -102,25 +128,28 @@ class ReadRpcs:
         if any(entry.waiting for entry in overlay):
             plan = await rooms.plans.plan(summary.namespace, summary.workflow, summary.revision)
             waiting = views.waiting_sentences(plan, overlay)
-        parent = await self._parent(summary)
+        parent, rerun_of = await self._relatives(summary)
         now_us = rooms.clock.now_us()
         if call.rest:
             shown = rest_json.execution(
-                summary, now_us, tasks=tasks, waiting=waiting, parent=parent
+                summary, now_us, tasks=tasks, waiting=waiting, parent=parent, rerun_of=rerun_of
             )
             return pb.GetExecutionResponse(body=rest_json.body(shown))
         return pb.GetExecutionResponse(
-            execution=messages.execution_message(summary, now_us, parent=parent, waiting=waiting),
+            execution=messages.execution_message(
+                summary, now_us, parent=parent, rerun_of=rerun_of, waiting=waiting
+            ),
             tasks=await task_messages(tasks or []),
         )
 
-    async def _parent(self, summary: ExecutionSummary) -> str:
-        if summary.parent is None:
-            return ""
-        found = await self._rooms.reads.executions_by_id(
-            summary.namespace, [summary.parent], payloads=False
-        )
-        return found[0].public_id if found else ""
+    async def _relatives(self, summary: ExecutionSummary) -> tuple[str, str]:
+        """Return the public ids of the parent and of the execution that this one repeats."""
+        wanted = [other for other in (summary.parent, summary.rerun_of) if other is not None]
+        if not wanted:
+            return "", ""
+        found = await self._rooms.reads.executions_by_id(summary.namespace, wanted, payloads=False)
+        names = {other.id: other.public_id for other in found}
+        return names.get(summary.parent or 0, ""), names.get(summary.rerun_of or 0, "")
 
     async def WaitExecution(self, request: pb.WaitExecutionRequest, context: Any) -> Any:
         call = call_of(context)

@@ -57,9 +57,12 @@ class Starter:
         return self._recent.get((namespace, public_id))
 
     async def start(
-        self, call: Call, starts: Sequence[pb.StartRequest]
+        self, call: Call, starts: Sequence[pb.StartRequest], *, rerun_of: int = 0
     ) -> list[tuple[StartCommand | None, StartOutcome]]:
-        """Start many, each judged alone; answer in order with the commands that were given."""
+        """Start many, each judged alone; answer in order with the commands that were given.
+
+        `rerun_of`: internal id of the execution that they repeat; 0: none.
+        """
         answers: list[tuple[StartCommand | None, StartOutcome] | None] = [None] * len(starts)
         left = list(range(len(starts)))
         for attempt in range(RESOLVE_TRIES):
@@ -67,7 +70,7 @@ class Starter:
             places: list[int] = []
             for at in left:
                 try:
-                    commands.append(await self._command(call, starts[at]))
+                    commands.append(await self._command(call, starts[at], rerun_of))
                     places.append(at)
                 except DomainError as error:
                     answers[at] = (None, _refused(error))
@@ -93,7 +96,7 @@ class Starter:
         if len(recent) > RECENT_MAX:
             recent.popitem(last=False)
 
-    async def _command(self, call: Call, start: pb.StartRequest) -> StartCommand:
+    async def _command(self, call: Call, start: pb.StartRequest, rerun_of: int) -> StartCommand:
         start_requests.check_texts(start)
         namespace, workflow, revision = call.namespace, start.workflow, start.revision
         current = not revision
@@ -119,6 +122,7 @@ class Starter:
             start.execution_id,
             call.peer.subject,
             call.trace,
+            rerun_of,
         )
 
     async def _newest(self, namespace: str, workflow: str) -> int:
@@ -215,10 +219,17 @@ class StartRpcs:
     async def _begun(
         self, call: Call, command: StartCommand | None, outcome: StartOutcome
     ) -> ExecutionSummary:
-        """Return the execution's row; from memory when this call made it."""
-        if outcome.created and command is not None:
+        """Return the execution's row; from memory when this call made it.
+
+        One with a concurrency key may wait for a slot: only its row tells.
+        """
+        if outcome.created and command is not None and not self._keyed(command):
             return _fresh(command, outcome)
         return await self._rooms.execution(call.namespace, outcome.public_id)
+
+    def _keyed(self, command: StartCommand) -> bool:
+        plan = self._rooms.plans.known(command.namespace, command.workflow, command.revision)
+        return plan is None or plan.concurrency is not None
 
     async def _ended(
         self,
@@ -228,7 +239,13 @@ class StartRpcs:
         ended: Ended | None,
     ) -> ExecutionSummary:
         """Return the row after waiting; a committed finish that is at hand saves a read."""
-        if outcome.created and command is not None and ended is not None and ended.finish:
+        if (
+            outcome.created
+            and command is not None
+            and not self._keyed(command)
+            and ended is not None
+            and ended.finish
+        ):
             finish = ended.finish
             return _fresh(command, outcome)._replace(
                 run=finish.run,

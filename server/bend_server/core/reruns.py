@@ -1,0 +1,77 @@
+"""New runs of an execution: retry and reset."""
+
+import orjson
+
+from bend_server.core import limits
+from bend_server.core.effects import Effects
+from bend_server.core.history import revive
+from bend_server.core.model import EventKind, ExecutionStatus, Reopen
+from bend_server.core.retries import Jitter
+from bend_server.core.rows import write_event
+from bend_server.core.state import ExecutionState
+
+
+def retry(
+    state: ExecutionState, reason: str, actor: str, now_us: int, chance: Jitter, effects: Effects
+) -> bool:
+    """Open a new run that does again what failed or was cancelled, and all after it.
+
+    False: the run completed, was compensated, or has not ended (and did not pause because a task
+    failed), or its history is full.
+    """
+    by_failure = state.paused and state.control is not None and state.control.paused_by >= 0
+    ended = state.terminal and state.status != ExecutionStatus.COMPLETED
+    if not (by_failure or ended) or not _may(state):
+        return False
+    _open_run(state, EventKind.RETRIED, -1, reason, actor, now_us, chance, effects)
+    return True
+
+
+def reset(
+    state: ExecutionState,
+    task: int,
+    reason: str,
+    actor: str,
+    now_us: int,
+    chance: Jitter,
+    effects: Effects,
+) -> bool:
+    """Open a new run that also does a task of the main phase and all after it again.
+
+    False: the run has not ended, was compensated, there is no such task, or its history is full.
+    """
+    main = state.plan.main_count or len(state.plan.tasks)
+    if not state.terminal or not 0 <= task < main or not _may(state):
+        return False
+    _open_run(state, EventKind.RESET, task, reason, actor, now_us, chance, effects)
+    return True
+
+
+def _may(state: ExecutionState) -> bool:
+    return not (state.compensated or state.quarantined or state.seq >= limits.HISTORY_ROWS_MAX)
+
+
+def _open_run(
+    state: ExecutionState,
+    kind: EventKind,
+    task: int,
+    reason: str,
+    actor: str,
+    now_us: int,
+    chance: Jitter,
+    effects: Effects,
+) -> None:
+    timeout_us = state.plan.timeout_us
+    deadline_us = now_us + timeout_us if timeout_us else 0
+    body: dict[str, object] = {
+        "reason": reason,
+        "deadline_us": deadline_us,
+        "finish_seq": state.seq if state.terminal else 0,
+    }
+    if task >= 0:
+        body["task"] = state.plan.tasks[task].id
+    write_event(
+        state, kind, orjson.dumps(body), now_us, effects, actor=actor, task=task, run=state.run + 1
+    )
+    effects.reopen(Reopen(state.start.id, state.run, deadline_us))
+    revive(state, now_us, chance, effects)

@@ -1,0 +1,210 @@
+"""Tasks of executions with control flow: what each is now follows from the fold of all rows.
+
+A row alone does not tell: a retry takes back what failed, an item waits for its turn, a wait has
+an event and no result. Plain executions take the short road of `views`.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from bend_server.core import machine
+from bend_server.core.model import (
+    ITEM_NONE,
+    TASK_TERMINAL,
+    EventKind,
+    EventRow,
+    ExecutionStatus,
+    Phase,
+    ResultRow,
+    StartRow,
+    TaskKind,
+    TaskStatus,
+)
+from bend_server.core.plan import NeedsBlob, Plan
+from bend_server.core.scope import ExecutionScope
+from bend_server.core.state import ExecutionState
+from bend_server.core.times import rfc3339
+from bend_server.core.units import BlobOutput, Fan, Units
+from bend_server.ports.engine import TaskOverlay
+from bend_server.ports.store import ExecutionSummary
+from bend_server.rpc.views import TaskView
+
+PHASES = {Phase.MAIN: "", Phase.ON_FAILURE: "on_failure", Phase.COMPENSATION: "compensate"}
+KINDS = {
+    TaskKind.WAIT: "timer",
+    TaskKind.SIGNAL: "signal",
+    TaskKind.APPROVAL: "approval",
+    TaskKind.WORKFLOW: "child",
+}
+NEW_RUNS = frozenset((int(EventKind.RETRIED), int(EventKind.RESET)))
+_TERMINAL = frozenset(int(status) for status in TASK_TERMINAL)
+_PENDING = int(TaskStatus.PENDING)
+
+
+def contiguous(
+    rows: Sequence[ResultRow], events: Sequence[EventRow]
+) -> tuple[list[ResultRow], list[EventRow]]:
+    """Return the rows up to the first gap: two reads do not see the same moment.
+
+    The end of a run takes a seq of its own and has no row here; only a new run follows it.
+    """
+    last = 0
+    merged: list[ResultRow | EventRow] = sorted([*rows, *events], key=lambda row: row.seq)
+    for row in merged:
+        new_run = isinstance(row, EventRow) and row.kind in NEW_RUNS
+        if row.seq > last + (2 if new_run else 1):
+            break
+        last = row.seq
+    return (
+        [row for row in rows if row.seq <= last],
+        [event for event in events if event.seq <= last],
+    )
+
+
+def folded_state(
+    plan: Plan, summary: ExecutionSummary, rows: Sequence[ResultRow], events: Sequence[EventRow]
+) -> ExecutionState:
+    """Return the state that the rows of an execution give. Raises CorruptHistory."""
+    start = StartRow(
+        id=summary.id,
+        public_id=summary.public_id,
+        namespace=summary.namespace,
+        workflow=summary.workflow,
+        revision=summary.revision,
+        partition=0,
+        run=1,
+        status=ExecutionStatus.RUNNING,
+        priority=plan.priority,
+        concurrency_key=summary.concurrency_key,
+        parent=summary.parent,
+        parent_task=None,
+        root=summary.root,
+        rerun_of=summary.rerun_of,
+        request_id=None,
+        request_hash=None,
+        actor="",
+        input=summary.input or b"{}",
+        labels=summary.labels,
+        trace="",
+        started_us=summary.started_us,
+        deadline_us=0,
+    )
+    return machine.fold(plan, start, list(rows), list(events), None)
+
+
+class FoldedViews:
+    """Makes the views of one execution.
+
+    Args:
+        rows: all result rows, ordered by seq.
+        events: all event rows, ordered by seq.
+        overlay: what the owner's memory adds; [] when it is not known here.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        summary: ExecutionSummary,
+        rows: Sequence[ResultRow],
+        events: Sequence[EventRow],
+        overlay: Sequence[TaskOverlay],
+    ) -> None:
+        self._plan = plan
+        self._state = folded_state(plan, summary, rows, events)
+        self._rows = {(row.task, row.item): row for row in rows}
+        self._overlay = {(entry.task, entry.item): entry for entry in overlay}
+
+    def views(self) -> list[TaskView]:
+        """Return every task in the document's order, each followed by its items.
+
+        Tasks of a phase that never came are left out.
+        """
+        return list(self._views())
+
+    def _views(self) -> Iterator[TaskView]:
+        state = self._state
+        for task in self._plan.tasks:
+            index = task.index
+            fan = None if state.fans is None else state.fans.get(index)
+            if task.phase != Phase.MAIN and not self._came(index, fan):
+                continue
+            count = 0 if fan is None else max(fan.count, 0)
+            yield self._unit(state, index, index, ITEM_NONE, count)
+            if fan is not None:
+                for item in range(count):
+                    if fan.tries[item] or fan.statuses[item] != _PENDING:
+                        yield self._unit(fan, index, item, item, 0)
+
+    def _came(self, task: int, fan: Fan | None) -> bool:
+        """Tell whether a task of a later phase had its turn."""
+        if (task, ITEM_NONE) in self._rows or (fan is not None and any(fan.tries)):
+            return True
+        waits = self._state.statuses[task] == _PENDING
+        compensates = self._plan.tasks[task].phase == Phase.COMPENSATION
+        return not (waits and (compensates or task >= self._state.taking_part))
+
+    def _unit(self, units: Units, task: int, place: int, item: int, count: int) -> TaskView:
+        plan = self._plan.tasks[task]
+        status = units.statuses[place]
+        entry = self._overlay.get((task, item))
+        if entry is not None and status not in _TERMINAL:
+            status = max(status, entry.status)
+        row = self._rows.get((task, item))
+        ended = row if row is not None and status in _TERMINAL else None
+        output = units.outputs[place] if units.outputs is not None else None
+        blob = output.key if isinstance(output, BlobOutput) else None
+        if count and status == TaskStatus.COMPLETED:
+            output = self._list(task)
+        started_us, finished_us = (0, 0)
+        if units.times is not None:
+            started_us, finished_us = units.times[2 * place : 2 * place + 2]
+        if not ended and entry is not None:
+            started_us, finished_us = entry.since_us, 0
+        return TaskView(
+            task=plan.id,
+            item=item,
+            status=status,
+            attempt=units.unit_attempt(place),
+            try_=units.tries[place],
+            iteration=units.unit_iteration(place),
+            output=None if isinstance(output, BlobOutput) else output,
+            blob=blob,
+            error=None if units.errors is None else units.errors.get(place),
+            worker=ended.worker if ended else entry.worker if entry else "",
+            started_us=started_us,
+            finished_us=finished_us,
+            run_id=ended.run_id if ended else 0,
+            chunks=ended.chunks if ended else 0,
+            waiting="" if ended else self._waiting(units, task, place, item, entry),
+            child=self._child(task, item),
+            items=count,
+            phase=PHASES[plan.phase],
+        )
+
+    def _list(self, task: int) -> bytes | None:
+        """Return the list of the items' outputs; None where one of them is in the blob store."""
+        try:
+            return ExecutionScope(self._state).output(task)
+        except NeedsBlob:
+            return None
+
+    def _child(self, task: int, item: int) -> int:
+        control = self._state.control
+        child = None if control is None else control.children.get((task, item))
+        return 0 if child is None else child.id
+
+    def _waiting(
+        self, units: Units, task: int, place: int, item: int, entry: TaskOverlay | None
+    ) -> str:
+        if entry is not None and entry.waiting:
+            return entry.waiting
+        due_us = None if units.due is None else units.due.get(place)
+        if due_us is not None:
+            return f"next try at {rfc3339(due_us)}"
+        control = self._state.control
+        wait = None if control is None else control.waits.get((task, item))
+        if wait is None:
+            return ""
+        word = KINDS[TaskKind(wait.kind)]
+        name = f" {wait.name or wait.title}" if wait.name or wait.title else ""
+        until = f" until {rfc3339(wait.due_us)}" if wait.due_us else ""
+        return f"{word}{name}{until}"
