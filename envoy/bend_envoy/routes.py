@@ -19,7 +19,7 @@ ENGINE = "bend.v1.EngineService"
 REGISTRY = "bend.v1.RegistryService"
 EXECUTOR = "bend.v1.ExecutorService"
 OPERATIONS = "bend.v1.OperationsService"
-TRANSCODED = (ENGINE, REGISTRY, OPERATIONS)
+TRANSCODED = (ENGINE, REGISTRY, EXECUTOR, OPERATIONS)
 STREAMS = ("WatchExecution", "WatchExecutions")
 WAITS = ("RunWorkflow", "WaitExecution")
 REST_PATHS: tuple[Json, ...] = (
@@ -48,7 +48,8 @@ def routes(settings: GatewaySettings) -> list[Json]:
         _service(ENGINE, engine, _usual()),
         _service(OPERATIONS, engine, _usual()),
         _service(REGISTRY, registry, _usual()),
-        _service(EXECUTOR, settings.executor.name, _unbounded()),
+        _rpc(f"/{EXECUTOR}/Connect", settings.executor.name, _unbounded()),
+        _service(EXECUTOR, settings.executor.name, _usual()),
         {"match": {"prefix": "/"}, "direct_response": _answer(404, "no such path")},
     ]
 

@@ -52,10 +52,13 @@ def _port(least: int) -> Any:
     return parse
 
 
-def _level(value: object) -> str:
-    if value not in LEVELS:
-        raise _Refused(f"not one of {', '.join(LEVELS)}: {value!r}")
-    return str(value)
+def _choice(*choices: str) -> Any:
+    def parse(value: object) -> str:
+        if value not in choices:
+            raise _Refused(f"not one of {', '.join(choices)}: {value!r}")
+        return str(value)
+
+    return parse
 
 
 def _setting(default: Any, parse: Any, description: str) -> Any:
@@ -105,19 +108,30 @@ class Settings:
     model_path: Path | None = _setting(
         None, _path, "Folder of ONNX models. Default: $BEND_HOME/models."
     )
+    pools_file: Path | None = _setting(
+        None, _path, "Pools that the executor keeps (YAML). Default: $BEND_HOME/pools.yaml."
+    )
     blob_url: str = _setting(
         "",
         _text(),
         "Where payloads over 64 KiB lie: a URL of obstore. Default: $BEND_HOME/blobs.",
     )
     log_level: str = _setting(
-        "info", _level, "Least level that is logged: debug, info, warning, error. Default: info."
+        "info",
+        _choice(*LEVELS),
+        "Least level that is logged: debug, info, warning, error. Default: info.",
     )
     components_file: Path | None = _setting(
         None, _path, "Settings of the built-in components. Default: $BEND_HOME/components.yaml."
     )
     secrets_dir: Path | None = _setting(
         None, _path, "Folder of files, each named by a secret. Default: none."
+    )
+    breaking_contracts: str = _setting(
+        "refuse",
+        _choice("refuse", "warn"),
+        "What the registry does when a version from 1.0.0 on breaks what an older one of its "
+        "major promised: refuse or warn. Default: refuse.",
     )
     http_allow: str = _setting(
         "",
@@ -138,6 +152,11 @@ class Settings:
     def blobs(self) -> str:
         """The blob store's URL; a folder in the data folder when none was given."""
         return self.blob_url or (self.home / "blobs").as_uri()
+
+    @property
+    def pools(self) -> Path:
+        """The executor's file of pools."""
+        return self.pools_file or self.home / "pools.yaml"
 
     @property
     def certs(self) -> Path:

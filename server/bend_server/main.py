@@ -157,7 +157,7 @@ async def run_server(process: Process, stop: asyncio.Event) -> None:
             engine, more = _engine(process, stores, queue, blobs)
             services += more
         if process.role != "engine":
-            services.append(await _registry(process, stores, queue, stack))
+            services += await _registry(process, stores, queue, stack)
         running = await process.serve(services, stack)
         if engine is not None:
             await engine.start()
@@ -169,7 +169,12 @@ async def run_server(process: Process, stop: asyncio.Event) -> None:
 
 def _engine(process: Process, stores: Any, queue: Any, blobs: Any) -> tuple[Any, list[Service]]:
     from bend import __version__
-    from bend.v1 import engine_service_pb2, operations_service_pb2, registry_service_pb2
+    from bend.v1 import (
+        engine_service_pb2,
+        executor_service_pb2,
+        operations_service_pb2,
+        registry_service_pb2,
+    )
     from bend_server.engine.engine import Engine
     from bend_server.engine.options import EngineOptions
     from bend_server.engine.plans import StoredPlans, compile_aside
@@ -213,6 +218,7 @@ def _engine(process: Process, stores: Any, queue: Any, blobs: Any) -> tuple[Any,
     described = [
         engine_service_pb2.DESCRIPTOR.services_by_name["EngineService"],
         registry_service_pb2.DESCRIPTOR.services_by_name["RegistryService"],
+        executor_service_pb2.DESCRIPTOR.services_by_name["ExecutorService"],
         operations_service_pb2.DESCRIPTOR.services_by_name["OperationsService"],
     ]
     checks: dict[str, Check] = {"database": database, "queue": connected, "ownership": owns}
@@ -222,21 +228,32 @@ def _engine(process: Process, stores: Any, queue: Any, blobs: Any) -> tuple[Any,
     ]
 
 
-async def _registry(process: Process, stores: Any, queue: Any, stack: AsyncExitStack) -> Service:
+async def _registry(
+    process: Process, stores: Any, queue: Any, stack: AsyncExitStack
+) -> list[Service]:
     from bend_server.registry import Registry
+    from bend_server.registry.pools import Pools
+    from bend_server.rpc.pool_registry import pool_registry_service
     from bend_server.rpc.registry_service import registry_service
 
-    registry = Registry(stores.registry, queue, process.clock)
+    registry = Registry(
+        stores.registry,
+        queue,
+        process.clock,
+        refuse_breaking=process.settings.breaking_contracts == "refuse",
+    )
     await registry.start()
     stack.push_async_callback(registry.stop)
-    return registry_service(registry)
+    pools = pool_registry_service(Pools(stores.pools, process.clock))
+    return [registry_service(registry), pools]
 
 
 async def run_executor(process: Process, stop: asyncio.Event) -> None:
     """Run an executor until `stop` is set."""
     from bend_server.executor.options import ExecutorOptions
+    from bend_server.executor.pools.desk import Desk
+    from bend_server.executor.providers import secret_providers
     from bend_server.executor.room import ExecutorRoom
-    from bend_server.executor.secrets import EnvironmentSecrets
     from bend_server.rpc.connect import executor_service
     from bend_server.rpc.registrar import RegistryClient
 
@@ -251,24 +268,68 @@ async def run_executor(process: Process, stop: asyncio.Event) -> None:
             roots=process.tls.roots,
         )
         stack.push_async_callback(registrar.close)
+        warden = await _warden(process, queue, registrar)
         room = ExecutorRoom(
             queue,
             blobs,
             process.clock,
             process.chance,
             registrar,
-            EnvironmentSecrets(os.environ),
+            secret_providers(os.environ, process.settings.secrets_dir),
             ExecutorOptions(
                 name=process.name,
                 resume_key=_resume_key(process.settings.certs / "resume.key"),
             ),
+            warden.admit,
         )
-        services = [executor_service(room)]
+        services = [executor_service(room, Desk(warden))]
         running = await process.serve(services, stack)
         await room.start()
         # Streams are told to go while the server still carries them.
         stack.push_async_callback(room.stop)
+        await warden.start()
+        # Before the streams: instances finish what they hold.
+        stack.push_async_callback(warden.stop)
         await _serve_until(process, running, services, stop, None)
+
+
+async def _warden(process: Process, queue: Any, registrar: Any) -> Any:
+    """Make what keeps pools, after ending what an executor before this one left."""
+    from bend_server.certificates import Authority
+    from bend_server.executor.pools.configuration import FollowedFile
+    from bend_server.executor.pools.drivers import MARKS, Drivers, given_access, issued_access
+    from bend_server.executor.pools.warden import Warden
+    from bend_server.rpc.identity import NAMESPACE_DEFAULT
+
+    settings, tls = process.settings, process.tls
+    file = FollowedFile(settings.pools, NAMESPACE_DEFAULT)
+
+    def issue(path: str) -> tuple[Path, Path]:
+        if not (settings.certs / "ca.key").exists():
+            # Making an authority here would make certificates that nobody believes.
+            raise ValueError("there is no authority here: name `certificates` in the file of pools")
+        leaf = Authority(settings.certs).leaf(path)
+        return leaf.certificate, leaf.key
+
+    if file.content.certificates:
+        access = given_access(Path(file.content.certificates), settings.url)
+    else:
+        access = issued_access(issue, tls.roots, settings.url)
+    drivers = Drivers(file, access, settings.home)
+    left = await drivers.process.sweep()
+    if left:
+        _log.warning("pool_instances_ended", names=left, marks=MARKS)
+    host, port = socket.gethostname(), process.place.port
+    return Warden(
+        queue,
+        process.clock,
+        process.chance,
+        registrar,
+        file,
+        drivers,
+        name=process.name,
+        seat=f"{host}:{port}",
+    )
 
 
 def _resume_key(file: Path) -> bytes:

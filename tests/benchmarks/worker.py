@@ -15,9 +15,9 @@ from typing import Any
 import grpc.aio
 
 from bend import Context, Worker, component
+from bend.process import loop_factory
 from bend.v1 import executor_service_pb2 as pb
 from bend.v1 import executor_service_pb2_grpc
-from bend.worker import loop_factory
 
 BATCH = 128
 CREDIT = 512

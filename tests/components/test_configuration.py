@@ -1,12 +1,18 @@
 """The operator's file: every mistake names the file and the key."""
 
+import inspect
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+import yaml
 
+from bend.components import component_of
 from bend.errors import ConfigurationError
 from bend_executors import configuration
-from bend_executors.__main__ import components
+from bend_executors.__main__ import FOLDERS, services
+from bend_executors.service import Service
+from tests.kit.documents import blocks
 
 
 def written(folder: Path, text: str) -> dict[str, str]:
@@ -56,7 +62,7 @@ def test_mistakes_name_their_place(tmp_path: Path, text: str, message: str) -> N
 
     def read() -> None:
         configuration.load(environment).section("sql")
-        components(environment)
+        services(environment)
 
     with pytest.raises(ConfigurationError, match=message):
         read()
@@ -70,3 +76,33 @@ def test_a_value_of_another_type_and_a_missing_secret_are_refused(tmp_path: Path
         section.take("u", str)
     with pytest.raises(ConfigurationError, match="'x' is missing"):
         section.take("x", str)
+
+
+def test_each_component_has_credit_of_its_own(tmp_path: Path) -> None:
+    text = "python: {concurrent: 3, isolation: none}\n"
+    text += "shell: {enabled: true, concurrent: 2, commands: {e: {program: /bin/true}}}\n"
+    text += "sql: {connections: {s: {url: 'sqlite:///s.db', pool: 64}}}\n"
+    served = {component_of(one.functions[0]).name: one for one in services(written(tmp_path, text))}
+    assert list(served) == list(FOLDERS)
+    credit = {name: one.credit for name, one in served.items()}
+    # No more scripts wait here, with their clocks running, than sandboxes run.
+    assert (credit["python"], credit["shell"], credit["sql"]) == (3, 2, 256)
+    assert credit["http"] >= 512
+    # All hold something open; what sandboxes have started is ended.
+    close(served.values())
+
+
+def close(served: Iterable[Service]) -> None:
+    for one in served:
+        assert one.close is not None
+        if not inspect.iscoroutinefunction(one.close):
+            one.close()
+
+
+def test_the_file_of_the_operations_page_is_read_by_all_seven(tmp_path: Path) -> None:
+    page = Path(__file__).resolve().parents[2] / "docs" / "operations.md"
+    (text,) = [block.text for block in blocks(page) if block.title == "components.yaml"]
+    assert set(yaml.safe_load(text)) == set(FOLDERS)
+    served = services(written(tmp_path, text))
+    assert [component_of(one.functions[0]).name for one in served] == list(FOLDERS)
+    close(served)

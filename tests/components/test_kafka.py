@@ -324,11 +324,12 @@ def test_what_is_under_way_is_sent_when_the_process_ends(tmp_path: Path, brokers
 import asyncio
 from bend import Context
 from bend_executors import configuration
-from bend_executors.kafka import components
+from bend_executors.kafka import service
 from tests.components.calls import Call
 
 async def main():
-    publish, = components({}, configuration.load(__import__("os").environ).section("kafka"))
+    section = configuration.load(__import__("os").environ).section("kafka")
+    publish, = service({}, section).functions
     context = Context(Call(), execution_id="e", task="t")
     task = asyncio.ensure_future(publish(context, "events", "orders.end", value=1))
     await asyncio.wait([task], timeout=0.3)

@@ -11,7 +11,7 @@ import pytest
 from bend import RetryableError, TerminalError
 from bend.errors import ConfigurationError
 from bend_executors import configuration
-from bend_executors.model import ModelComponent, Registry, Settings, Source, components
+from bend_executors.model import ModelComponent, Registry, Settings, Source, service
 from bend_executors.model.registry import Fetcher
 from tests.components import onnx_files as onnx
 
@@ -192,9 +192,9 @@ def written(tmp_path: Path) -> Iterator[Callable[[str], Any]]:
         (tmp_path / "components.yaml").write_text(text, encoding="utf-8")
         environment = {"BEND_HOME": str(tmp_path), "BEND_SECRET_MODELS_TOKEN": "t"}
         section = configuration.load(environment).section("model")
-        served = components(environment, section)
+        served = service(environment, section)
         section.done()
-        return served[0].__self__  # type: ignore[attr-defined]
+        return served.functions[0].__self__  # type: ignore[attr-defined]
 
     return made
 

@@ -15,7 +15,7 @@ import yaml
 from bend import RetryableError, TerminalError
 from bend.errors import ConfigurationError
 from bend_executors import configuration
-from bend_executors.python import PythonComponent, components
+from bend_executors.python import PythonComponent, service
 from tests.components.calls import Call, call, documented
 from tests.components.sandboxes import LIMITS, best, failure, python_component, run, running
 from tests.kit.waiting import wait_until
@@ -260,14 +260,14 @@ def test_a_cancelled_task_is_killed(python: PythonComponent) -> None:
         task = asyncio.ensure_future(call(python.run, {"script": script}, sink=sink))
         async with asyncio.timeout(10):
             await sink.heard.wait()
-        await asyncio.to_thread(wait_until, lambda: bool(running(marker)), "it does not start", 5)
+        await asyncio.to_thread(wait_until, lambda: bool(running(marker)), "it does not start", 30)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
 
     marker = f"3600.{uuid4().int % 10**9}"
     asyncio.run(cancelled(marker))
-    wait_until(lambda: not running(marker), "a cancelled task's child lives", 5)
+    wait_until(lambda: not running(marker), "a cancelled task's child lives", 30)
 
 
 def test_the_operator_opens_folders_and_the_network(tmp_path: Path) -> None:
@@ -315,11 +315,11 @@ def section(folder: Path, text: str) -> configuration.Section:
 )
 def test_mistakes_of_the_operator_are_named(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
-        components({"BEND_HOME": str(tmp_path)}, section(tmp_path, text))
+        service({"BEND_HOME": str(tmp_path)}, section(tmp_path, text))
 
 
 def test_the_limits_of_the_file_are_the_sandboxes(tmp_path: Path) -> None:
-    made = components(
+    made = service(
         {"BEND_HOME": str(tmp_path)},
         section(
             tmp_path, "{warm: 0, limits: {memory_mb: 200, processes: 3, cpu_s: 7, file_mb: 2}}"
@@ -327,6 +327,6 @@ def test_the_limits_of_the_file_are_the_sandboxes(tmp_path: Path) -> None:
     )
     script = "import resource as r\nnames = 'AS', 'NPROC', 'CPU', 'FSIZE'\n"
     script += "output = [r.getrlimit(getattr(r, f'RLIMIT_{name}'))[0] for name in names]"
-    found = asyncio.run(call(made[0], {"script": script})).output
+    found = asyncio.run(call(made.functions[0], {"script": script})).output
     assert found == [200 << 20, 3, 7, 2 << 20]
     assert LIMITS.cpu_s == 1

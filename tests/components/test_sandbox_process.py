@@ -1,12 +1,14 @@
 """The sandbox seen from outside: strangers on its socket, its pool, and what happens without it."""
 
 import asyncio
+import errno
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -71,19 +73,19 @@ def python() -> Iterator[PythonComponent]:
         ('send(b\'{"error": {"type": "\\\\u0000/../X", "message": [1]}}\')', "SCRIPT_FAILED"),
         ('send(b\'{"error": {"reason": "a b", "retryable": 1}}\')', "INVALID_REASON"),
         ('send(b\'{"error": {"reason": "R", "retryable": true, "retry_after": -1}}\')', "R"),
-        ("send(b'{', 10)\nos.close(fd)\ntime.sleep(9)", "SCRIPT_DIED"),
-        ("os.close(fd)\ntime.sleep(9)", "SCRIPT_DIED"),
-        ("send(b'{', 10)\ntime.sleep(9)", "TIMEOUT"),
+        ("send(b'{', 10)\nos.close(fd)\ntime.sleep(60)", "SCRIPT_DIED"),
+        ("os.close(fd)\ntime.sleep(60)", "SCRIPT_DIED"),
+        ("send(b'{', 10)\ntime.sleep(60)", "TIMEOUT"),
     ],
 )
 def test_garbage_on_the_socket_fails_its_own_task_only(
     python: PythonComponent, attack: str, reason: str
 ) -> None:
     began = time.monotonic()
-    timeout_s = 0.5 if reason == "TIMEOUT" else 8.0
+    timeout_s = 0.5 if reason == "TIMEOUT" else 40.0
     error = failure(lambda: run(python, f"{FIND_SOCKET}\n{attack}", timeout_s=timeout_s))
     assert error.reason == reason, error.message
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
     assert run(python, "output = 'well'").output == "well"
 
 
@@ -95,6 +97,45 @@ def test_without_isolation_tasks_are_refused_and_the_reasons_named() -> None:
     for way in WAYS:
         assert f"{way}: " in error.message
     assert NONE not in candidates("auto")
+
+
+def test_a_busy_machine_makes_no_sandbox_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    with python_component(best(), isolation="auto") as made:
+        with monkeypatch.context() as slow:
+            slow.setattr("bend_executors.sandbox.process.START_S", 0.0001)
+            error = failure(lambda: run(made, "output = 1"))
+        assert (error.reason, error.retryable) == ("SANDBOX_BUSY", True)
+        assert made.pool.isolation == ""
+        assert run(made, "output = 2").output == 2
+        assert made.pool.isolation == best()
+
+
+@pytest.mark.parametrize(
+    ("number", "reason"), [(errno.EAGAIN, "SANDBOX_BUSY"), (errno.ENOENT, "SANDBOX_UNAVAILABLE")]
+)
+def test_what_a_machine_lacks_for_now_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, number: int, reason: str
+) -> None:
+    def fails(*_words: object, **_more: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with python_component(best()) as made:
+        with monkeypatch.context() as scarce:
+            scarce.setattr("bend_executors.sandbox.process.subprocess.Popen", fails)
+            error = failure(lambda: run(made, "output = 1"))
+        assert error.reason == reason
+        assert run(made, "output = 1").output == 1
+
+
+def test_a_way_that_is_gone_is_looked_for_again(caplog: pytest.LogCaptureFixture) -> None:
+    def gone(_rules: Rules) -> list[str]:
+        raise FileNotFoundError("it was removed")
+
+    with python_component(best(), isolation="auto", size=Size(warm=0)) as made:
+        made.pool._isolation = replace(BUBBLEWRAP, name="old", prefix=gone)
+        assert run(made, "output = 1").output == 1
+        assert made.pool.isolation == best()
+    assert "old: it was removed; looking for another way" in caplog.text
 
 
 def test_a_sandbox_that_does_not_hold_what_it_promises_is_not_used() -> None:
@@ -123,9 +164,9 @@ def test_the_operator_may_do_without(tmp_path: Path) -> None:
         error = failure(lambda: run(made, children + "while True: pass", timeout_s=0.5))
     assert ("info", "said") in result.logs
     assert any("NO ISOLATION" in text for _, text in result.logs)
-    wait_until(lambda: not Path(result.output).exists(), "its folder is left", 5)
+    wait_until(lambda: not Path(result.output).exists(), "its folder is left", 30)
     assert error.details == {"isolation": "none"}
-    wait_until(lambda: not running("3600.77123"), "a child lives", 5)
+    wait_until(lambda: not running("3600.77123"), "a child lives", 30)
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -176,7 +217,7 @@ input()
         assert started.stdout.readline() == b"started\n"
         assert running(str(marker))
         started.send_signal(signal.SIGKILL)
-    wait_until(lambda: not running(str(marker)), "a sandbox lives on", 5)
+    wait_until(lambda: not running(str(marker)), "a sandbox lives on", 30)
 
 
 def test_a_sandbox_serves_one_task_and_one_namespace() -> None:
@@ -194,14 +235,14 @@ def test_a_sandbox_serves_one_task_and_one_namespace() -> None:
                 assert done.output == []
 
         asyncio.run(tasks())
-        wait_until(lambda: {n: len(s) for n, s in pool._spares.items()} == {"a": 2, "b": 2}, "", 5)
+        wait_until(lambda: {n: len(s) for n, s in pool._spares.items()} == {"a": 2, "b": 2}, "", 30)
         spares = [one for group in pool._spares.values() for one in group]
         assert len({one.process.pid for one in spares}) == 4
         pool._spares["a"][0].kill()
         assert run(made, "output = 1").output == 1
         pool._size = Size(idle_s=0.0)
         pool._prune()
-        wait_until(lambda: not any(one.alive for one in spares), "spares live on", 5)
+        wait_until(lambda: not any(one.alive for one in spares), "spares live on", 30)
 
 
 def test_a_task_that_is_cancelled_while_its_sandbox_starts_leaves_nothing() -> None:
@@ -232,10 +273,10 @@ def test_tasks_leave_no_descriptors_and_no_processes() -> None:
             return process.num_fds() <= before and len(process.children()) <= children
 
         asyncio.run(tasks(3))
-        wait_until(lambda: len(made.pool._spares["default"]) == 1, "no spare", 5)
+        wait_until(lambda: len(made.pool._spares["default"]) == 1, "no spare", 30)
         before, children = process.num_fds() + 3, len(process.children()) + 1
         asyncio.run(tasks(25))
-        wait_until(settled, "descriptors or processes are left", 5)
+        wait_until(settled, "descriptors or processes are left", 30)
 
 
 def test_more_tasks_than_sandboxes_wait_for_their_turn() -> None:
@@ -253,10 +294,10 @@ def test_which_way_is_active_is_said_at_the_start(caplog: pytest.LogCaptureFixtu
     with caplog.at_level("INFO", logger="bend.sandbox"):
         pool = Pool("python", Rules(limits=LIMITS, isolation=way), Size())
         pool.announce()
-        wait_until(lambda: bool(caplog.messages), "nothing is said", 10)
+        wait_until(lambda: bool(caplog.messages), "nothing is said", 60)
         refused = Pool("shell", Rules(interpreter="/nowhere/bin/python"), Size())
         refused.announce()
-        wait_until(lambda: len(caplog.messages) == 2, "nothing is said", 10)
+        wait_until(lambda: len(caplog.messages) == 2, "nothing is said", 60)
     pool.close()
     refused.close()
     assert caplog.messages[0].startswith(f"python: sandbox by {way} (")

@@ -11,7 +11,7 @@ import pytest
 from bend import RetryableError, TerminalError
 from bend.errors import ComponentError, ConfigurationError
 from bend_executors import configuration
-from bend_executors.shell import ShellComponent, components
+from bend_executors.shell import ShellComponent, service
 from bend_executors.shell.commands import NO_MISFIT, misfit, read_shape
 from tests.components.calls import Call, call, documented
 from tests.components.sandboxes import best, running
@@ -44,7 +44,7 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     limits = "{cpu_s: 1, memory_mb: 128, file_mb: 4, scratch_mb: 8, open_files: 64, processes: 12}"
     head = f"  enabled: true\n  isolation: {best()}\n  limits: {limits}\n  commands:"
     text = head + COMMANDS.replace("\n", "\n  ")
-    (run,) = components({}, section(folder, text))
+    (run,) = service({}, section(folder, text)).functions
     component: ShellComponent = run.__self__  # type: ignore[attr-defined]
     component.overtime_s = 0.0
     yield run
@@ -63,13 +63,14 @@ def failure(shell: Any, command: str, *arguments: str, **more: Any) -> Component
 
 
 def test_it_is_off_until_it_is_enabled(tmp_path: Path) -> None:
-    assert components({}, configuration.load({}).section("shell")) == []
-    assert components({}, section(tmp_path, "  commands: {e: {program: /bin/echo}}\n")) == []
+    unlisted = section(tmp_path, "  commands: {e: {program: /bin/echo}}\n")
+    assert service({}, configuration.load({}).section("shell")).functions == []
+    assert service({}, unlisted).functions == []
 
 
 def test_the_documented_tasks_run_with_the_documented_configuration(tmp_path: Path) -> None:
     (text,) = [b.text for b in blocks(README) if b.language == "text"]
-    (made,) = components({}, section(tmp_path, text.partition("\n")[2]))
+    (made,) = service({}, section(tmp_path, text.partition("\n")[2])).functions
     outputs = {}
     for task in documented("shell"):
         values = {key: value for key, value in task.items() if key not in ("id", "type")}
@@ -203,21 +204,21 @@ def test_a_command_is_killed_with_all_its_children(shell: Any) -> None:
     script = f"(setsid sleep {marker} &) ; sleep {marker} & sleep {marker}"
     error = failure(shell, "script", "-c", script, timeout_s=0.5)
     assert (error.reason, error.retryable) == ("TIMEOUT", True)
-    wait_until(lambda: not running(marker), "a child lives", 5)
+    wait_until(lambda: not running(marker), "a child lives", 30)
 
     async def cancelled() -> None:
         values = {"command": "script", "arguments": ["-c", script]}
         task = asyncio.ensure_future(call(shell, values))
-        await asyncio.to_thread(wait_until, lambda: bool(running(marker)), "it does not start", 10)
+        await asyncio.to_thread(wait_until, lambda: bool(running(marker)), "it does not start", 30)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
 
     asyncio.run(cancelled())
-    wait_until(lambda: not running(marker), "a child lives", 5)
+    wait_until(lambda: not running(marker), "a child lives", 30)
     ended = run(shell, "script", "-c", f"(setsid sleep {marker} > /dev/null 2>&1 &)")
     assert ended.output["exit_code"] == 0
-    wait_until(lambda: not running(marker), "a child outlives its program", 5)
+    wait_until(lambda: not running(marker), "a child outlives its program", 30)
 
 
 def test_a_fork_bomb_is_bounded(shell: Any) -> None:
@@ -250,7 +251,7 @@ def test_a_program_outside_of_the_system_is_shown_alone(tmp_path: Path) -> None:
         path.write_text(f"#!/bin/sh\nls {program.parent}\n", encoding="utf-8")
         path.chmod(0o755)
     text = f"  enabled: true\n  isolation: {best()}\n  commands: {{own: {{program: {program}}}}}"
-    (made,) = components({}, section(tmp_path, text))
+    (made,) = service({}, section(tmp_path, text)).functions
     assert run(made, "own").output["stdout"] == "own\n"
     made.__self__.pool.close()  # type: ignore[attr-defined]
 
@@ -280,7 +281,7 @@ def test_a_program_outside_of_the_system_is_shown_alone(tmp_path: Path) -> None:
 )
 def test_mistakes_of_the_operator_are_named(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
-        components({}, section(tmp_path, text))
+        service({}, section(tmp_path, text))
 
 
 def test_a_shape_takes_as_many_as_it_says() -> None:

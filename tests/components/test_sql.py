@@ -13,7 +13,7 @@ import pytest
 from bend import RetryableError, TerminalError
 from bend.errors import ComponentError, ConfigurationError
 from bend_executors import configuration
-from bend_executors.sql import SqlComponent, components
+from bend_executors.sql import SqlComponent, service
 from bend_executors.sql.connections import Connection, read_connections
 from bend_executors.sql.database import Database, Work
 from tests.components.calls import Call, call, documented
@@ -272,7 +272,7 @@ def test_mistakes_of_the_operator_name_their_place(tmp_path: Path, text: str, me
     environment = {"BEND_HOME": str(tmp_path)}
     section = configuration.load(environment).section("sql")
     with pytest.raises(ConfigurationError, match=message) as caught:
-        components(environment, section)
+        service(environment, section)
     assert "hunter2" not in str(caught.value)
 
 
@@ -291,7 +291,7 @@ def test_the_operator_s_file_is_read_whole(tmp_path: Path) -> None:
 
 def test_starting_loads_no_heavy_library() -> None:
     program = (
-        "import sys; from bend_executors.__main__ import components; components({});"
+        "import sys; from bend_executors.__main__ import services; services({});"
         "print([name for name in ('sqlalchemy', 'sqlglot', 'asyncpg', 'aiosqlite',"
         " 'confluent_kafka') if name in sys.modules])"
     )

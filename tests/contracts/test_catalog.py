@@ -157,3 +157,31 @@ async def test_components_are_searched_and_paged(backend: Backend) -> None:
         assert await found("100%") == both[:1]
         assert await found("1%0") == []
         assert await found("TWO") == both[1:]
+
+
+@in_loop
+async def test_what_was_decided_about_versions_is_kept(backend: Backend) -> None:
+    async with backend.open() as stores:
+        registry = stores.registry
+        for name, number in (("a.b", "1.0.0"), ("a.b", "2.0.0"), ("c.d", "1.0.0")):
+            await registry.put_version(version(name, number))
+        assert await registry.policies() == []
+        assert await registry.set_deprecated("default", "a.b", "3.0.0", True) is None
+        assert await registry.set_deprecated("alien", "a.b", "1.0.0", True) is None
+        marked = await registry.set_deprecated("default", "a.b", "1.0.0", True)
+        assert marked == version("a.b", "1.0.0", deprecated=True)
+        assert await registry.set_deprecated("default", "a.b", "1.0.0", True) == marked
+        shares = {"1.0.0": 95, "2.0.0": 5}
+        assert await registry.set_weights("default", "a.b", shares, T0_US) == []
+        unknown = {"1.0.0": 1, "9.0.0": 1}
+        assert await registry.set_weights("default", "a.b", unknown, T0_US) == ["a.b@9.0.0"]
+        assert await registry.set_weights("default", "e.f", {}, T0_US) == ["e.f"]
+        assert await registry.set_weights("default", "c.d", {"1.0.0": 1}, T0_US) == []
+        first = ("default", "a.b", (("1.0.0", 95), ("2.0.0", 5)), ("1.0.0",))
+        second = ("default", "c.d", (("1.0.0", 1),), ())
+        assert await registry.policies() == [first, second]
+        assert await registry.policies("default", "a.b") == [first]
+        assert await registry.policies("alien", "a.b") == []
+        assert await registry.set_weights("default", "a.b", {}, T0_US) == []
+        await registry.set_deprecated("default", "a.b", "1.0.0", False)
+        assert await registry.policies() == [second]

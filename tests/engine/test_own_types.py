@@ -1,14 +1,19 @@
 """Waits, signals and approvals in the engine: durable, parked when they last, brought back."""
 
+import tracemalloc
+
 import orjson
 import pytest
 
+from bend_server.core import machine
+from bend_server.core.effects import Effects
 from bend_server.core.errors import NotFound, NotPermitted, WrongState
-from bend_server.core.model import EventKind, ExecutionStatus, TaskStatus
+from bend_server.core.model import EventKind, ExecutionStatus, TaskKind, TaskStatus
+from bend_server.core.waits import Wait
 from bend_server.ports.engine import Decision
 from tests.engine.control import own, plan
-from tests.engine.house import House, begin, finish, housed, until
-from tests.kit.plans import Task
+from tests.engine.house import House, SeededChance, begin, finish, housed, until
+from tests.kit.plans import Task, start_row
 
 COMPLETED = ExecutionStatus.COMPLETED
 
@@ -200,13 +205,23 @@ async def test_waits_survive_a_crash(house: House) -> None:
     assert sorted(key[0] for key in results) == [0, 1, 2]
 
 
-@housed
-async def test_what_waits_is_small_in_memory(house: House) -> None:
-    """Before it parks, a waiting execution costs what any other costs: its state."""
-    engine = await house.engine(park_after_us=10**15)
+def test_what_waits_takes_less_than_two_kilobytes() -> None:
+    """Before it parks, a waiting execution costs its state, its start row and a timer."""
     waits = plan(own("rest", "wait", {"duration": "1h"}))
-    await house.workflow(waits)
-    started = [await begin(engine, waits) for _ in range(20)]
-    await until(lambda: all(house.record(one.execution).events for one in started))
-    assert engine.live_count() == 20
-    assert not engine.gauges()["tasks_waiting"]
+    chance, now_us, count = SeededChance(), 1_800_000_000_000_000, 2000
+    wait = Wait(TaskKind.WAIT, due_us=now_us + 1)
+    held: list[object] = []
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    for number in range(count):
+        row = start_row(waits, execution=(1 << 50) + number, input_=b'{"n":%d}' % number)
+        effects = Effects()
+        state = machine.begin(waits, row)
+        machine.start(state, now_us, chance, effects)
+        assert machine.begin_wait(state, 0, -1, 1, wait, now_us, chance, effects)
+        held += (state, effects.timers[-1])
+    used = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    print(f"{used / count:.0f} bytes each")
+    assert used / count < 2048
+    del held

@@ -135,6 +135,36 @@ async def test_invariant_9_secrets_do_not_come_out(stage: Stage) -> None:
             assert SECRET.encode() not in data
 
 
+@on_stage
+async def test_a_secret_cut_over_chunks_does_not_come_out(stage: Stage) -> None:
+    """What is held goes with the result at the latest, and before it."""
+    house = await stage.house()
+    service = await Service(house.room).up()
+    await house.publish([queued(1, input=b'{"a":null}', holes=[hole("/a", secret())])])
+    (one,) = await service.got(1)
+    pieces = [f"<{SECRET[:6]}", f"{SECRET[6:]}>", SECRET[:-1]]
+    chunks = [
+        pb.Chunk(run_id=one.run_id, index=n, kind=pb.Chunk.PARTIAL, data=json.dumps(text).encode())
+        for n, text in enumerate(pieces)
+    ]
+    for chunk in chunks:
+        service.say(pb.ConnectRequest(chunks=pb.ChunkBatch(chunks=[chunk])))
+    service.answer(one)
+    await house.ended(1)
+
+    def texts() -> list[str]:
+        stored = [
+            chunk
+            for _, data, _ in stage.broker.streams[CHUNKS].messages.values()
+            for chunk in frames_pb2.ChunkFrame.FromString(data).chunks
+        ]
+        assert {chunk.run_id for chunk in stored} <= {one.run_id}
+        return [json.loads(chunk.data) for chunk in stored]
+
+    await eventually(lambda: len(texts()) == 3)
+    assert texts() == ["<***", ">", "***"]
+
+
 def test_traces_know_escapes() -> None:
     value = 'pä"ss\\wörd\n'
     found = traces([value, "abc"])

@@ -328,3 +328,26 @@ async def test_announcements_tell_what_lives_here(stage: Stage) -> None:
     await eventually(lambda: heard[-1].leaving)
     assert [a.sequence for a in heard] == list(range(1, len(heard) + 1))
     assert len({a.incarnation for a in heard}) == 1
+
+
+@on_stage
+async def test_a_stream_that_takes_anothers_place_leaves_it_what_it_holds(stage: Stage) -> None:
+    """A connection that is only old must not cost a task a second run."""
+    house = await stage.house()
+    old = await Service(house.room, credit=2, instance="same").up()
+    await house.publish([queued(1), queued(2), queued(3)])
+    await old.got(2)
+    new = await Service(house.room, credit=2, instance="same", rotates=True).up()
+    new.echo()
+    assert [result.execution for result in await house.ended(1)] == [3]
+    old.answer(*old.tasks)
+    old.close()
+    await house.ended(3)
+    assert old.error is None
+    assert sorted(task.execution_id for task in old.tasks) == ["wf-1", "wf-2"]
+    await house.publish([queued(4)])
+    await house.ended(4)
+    broken = await Service(house.room, credit=2, instance="same").up()
+    await eventually(lambda: new.ended)
+    assert isinstance(new.error, DependencyDown)
+    assert not broken.ended

@@ -119,6 +119,7 @@ class Service:
         held: Iterable[tuple[int, bytes]] = (),
         link: MemoryLink | None = None,
         beats: bool = True,
+        rotates: bool = False,
     ) -> None:
         self.link = link or MemoryLink()
         self.tasks: list[pb.Task] = []
@@ -136,6 +137,7 @@ class Service:
             components=list(components or [contract()]),
             credit=credit,
             held=[pb.HeldTask(run_id=run, resume_token=token) for run, token in held],
+            rotates=rotates,
         )
         self.say(pb.ConnectRequest(hello=hello))
         loop = asyncio.get_running_loop()
@@ -204,6 +206,10 @@ class Service:
         if self._beat is not None:
             self._beat.cancel()
         self.link.to_executor.put_nowait(None)
+
+    def drain(self) -> None:
+        """Ask for no new tasks."""
+        self.say(pb.ConnectRequest(drain=pb.Drain()))
 
     def crash(self) -> None:
         """Die: nothing is answered any more, the stream breaks."""

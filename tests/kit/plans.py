@@ -1,13 +1,14 @@
 """Small compiled plans, written by hand, for tests of the core and of the loops around it."""
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bend_server.core import limits
 from bend_server.core.model import Outcome, Phase, RunIf, StartRow, TaskKind, TaskStatus
 from bend_server.core.plan import (
     CachePlan,
+    ConcurrencyPlan,
     Condition,
     InputTemplate,
     ItemsTemplate,
@@ -66,25 +67,13 @@ class Task:
         )
 
 
-def make_plan(
-    tasks: Sequence[Task],
-    *,
-    output: OutputTemplate | None = None,
-    timeout_us: int = limits.EXECUTION_TIMEOUT_US,
-    workflow: str = "w",
-    pause_on_failure: bool = False,
-) -> Plan:
-    """Compile tasks into a plan, as `bend_server.language` would.
-
-    MAIN tasks come first, then ON_FAILURE, then COMPENSATION ones, which say what they undo.
-    """
-    index = {task.id: position for position, task in enumerate(tasks)}
+def _compiled(tasks: Sequence[Task], index: Mapping[str, int]) -> tuple[TaskPlan, ...]:
     successors: list[list[int]] = [[] for _ in tasks]
     for position, task in enumerate(tasks):
         for name in task.after:
             successors[index[name]].append(position)
     undone_by = {task.undoes: index[task.id] for task in tasks if task.undoes is not None}
-    compiled = tuple(
+    return tuple(
         TaskPlan(
             index=position,
             id=task.id,
@@ -110,6 +99,25 @@ def make_plan(
         )
         for position, task in enumerate(tasks)
     )
+
+
+def make_plan(
+    tasks: Sequence[Task],
+    *,
+    output: OutputTemplate | None = None,
+    timeout_us: int = limits.EXECUTION_TIMEOUT_US,
+    workflow: str = "w",
+    pause_on_failure: bool = False,
+    concurrency: ConcurrencyPlan | None = None,
+    input_schema: Mapping[str, object] | None = None,
+    priority: int = 5,
+) -> Plan:
+    """Compile tasks into a plan, as `bend_server.language` would.
+
+    MAIN tasks come first, then ON_FAILURE, then COMPENSATION ones, which say what they undo.
+    """
+    index = {task.id: position for position, task in enumerate(tasks)}
+    compiled = _compiled(tasks, index)
     main = tuple(task for task in compiled if task.phase == Phase.MAIN)
     on_failure = tuple(task for task in compiled if task.phase == Phase.ON_FAILURE)
     return Plan(
@@ -124,6 +132,9 @@ def make_plan(
         timeout_us=timeout_us,
         output=output,
         main_count=len(main),
+        concurrency=concurrency,
+        input_schema=input_schema,
+        priority=priority,
         pause_on_failure=pause_on_failure,
         failure_roots=tuple(task.index for task in on_failure if not task.dependencies),
         plain=not pause_on_failure and all(task.plain for task in tasks),

@@ -1,5 +1,6 @@
 """Every finding names reason, path, line and column, in document order."""
 
+import orjson
 import pytest
 
 from bend_server.language import findings_of
@@ -7,7 +8,13 @@ from tests.language.documents import FourFacts, facts
 
 HEAD = "name: w\ntasks:\n"
 
+IN_QUERY = ("TEMPLATE_IN_QUERY", "tasks[0].compensate.query", 3, 53)
 CASES: list[tuple[str, str, list[FourFacts]]] = [
+    (
+        "a template inside of the query of a compensation",
+        HEAD + "  - {id: a, type: x, compensate: {type: sql, query: 'DROP {{input.t}}'}}\n",
+        [IN_QUERY],
+    ),
     ("an empty document", "", [("SYNTAX", "", 1, 1)]),
     ("a list", "- a\n", [("WRONG_TYPE", "", 1, 1)]),
     ("no keys", "{}\n", [("MISSING_KEY", "", 1, 1), ("MISSING_KEY", "", 1, 1)]),
@@ -151,3 +158,19 @@ def test_an_oversized_document_is_refused_with_its_size() -> None:
     (finding,) = findings_of(b"a" * (8 * 1024 * 1024 + 1), "application/yaml")
     assert (finding.reason, finding.path, finding.line, finding.column) == ("TOO_LARGE", "", 1, 1)
     assert "8388609 bytes" in finding.message
+
+
+@pytest.mark.parametrize(
+    ("component", "query"),
+    [
+        ("sql", "SELECT :id"),
+        ("sql", "{{ input.statement }}\n"),
+        ("sql", "SELECT '{{ \"{{\" }}'"),
+        ("search", "name = {{input.name}}"),
+    ],
+)
+def test_a_statement_may_be_one_template_or_have_what_never_changes(
+    component: str, query: str
+) -> None:
+    document = {"name": "w", "tasks": [{"id": "a", "type": component, "query": query}]}
+    assert findings_of(orjson.dumps(document), "application/json") == []

@@ -91,7 +91,7 @@ def test_streams_are_never_cut_by_a_timeout(authority: TestAuthority, tmp_path: 
     for path in (
         "/bend.v1.EngineService/WatchExecution",
         "/bend.v1.EngineService/WatchExecutions",
-        "/bend.v1.ExecutorService/",
+        "/bend.v1.ExecutorService/Connect",
     ):
         assert (limits[path]["timeout"], limits[path]["idle_timeout"]) == ("0s", "0s")
     assert limits["/bend.v1.EngineService/RunWorkflow"]["timeout"] == "3660s"

@@ -243,3 +243,49 @@ def test_waits_stay_short_while_a_gateway_is_started_again() -> None:
         assert worker._ceiling_max() == BACKOFF_S_MAX
 
     asyncio.run(scenario())
+
+
+def test_an_old_connection_is_replaced_before_it_is_drained(gate: Gate) -> None:
+    with FakeExecutor() as fake:
+        worker = Worker(served(gate), url=fake.url, stream_age=0.3)
+        with RunningWorker(worker):
+            first = connected(fake)
+            assert not first.hello.rotates
+            first.task(1)
+            gate.began.acquire(timeout=WAIT_S)
+            second = fake.connection()
+            assert second.hello.rotates
+            assert second.hello.instance_id == first.hello.instance_id
+            assert not first.drained
+            worker.stream_age = 3600.0
+            second.welcome()
+            first.until(lambda: first.drained, "a drain")
+            second.task(2)
+            gate.began.acquire(timeout=WAIT_S)
+            gate.open()
+            assert first.output(1) == "short"
+            assert second.output(2) == "short"
+            first.until(lambda: first.half_closed, "an end")
+
+
+def test_long_tasks_leave_an_old_connection_without_a_second_run(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a task of days would keep a connection for days."""
+    monkeypatch.setattr("bend.worker.ROTATION_S", 0.5)
+    with FakeExecutor() as fake:
+        worker = Worker(served(gate), url=fake.url, stream_age=0.2)
+        with RunningWorker(worker):
+            first = connected(fake)
+            first.task(7, component=1, token=b"sealed")
+            gate.began.acquire(timeout=WAIT_S)
+            second = fake.connection()
+            worker.stream_age = 3600.0
+            second.welcome()
+            third = fake.connection()
+            assert [held.run_id for held in third.hello.held] == [7]
+            assert third.hello.rotates
+            third.welcome(kept=(7,))
+            gate.open()
+            assert third.output(7) == "after"
+            assert not gate.began.acquire(blocking=False)

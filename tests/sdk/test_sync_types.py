@@ -27,6 +27,7 @@ def test_the_stub_says_what_the_async_client_says() -> None:
     wanted = (
         signatures("catalog.py", "Catalog")
         | signatures("control.py", "Control")
+        | signatures("instance_pools.py", "Pools")
         | signatures("client.py", "Client")
     )
     assert signatures("sync.pyi", "Client") == wanted

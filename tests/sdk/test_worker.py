@@ -282,6 +282,55 @@ def test_a_drain_finishes_what_is_held() -> None:
         connection.until(lambda: connection.half_closed, "the end of the stream")
 
 
+@pytest.mark.parametrize("plainly", [True, False])
+def test_what_components_hold_is_closed_once_after_the_last_task(plainly: bool) -> None:
+    events: list[str] = []
+
+    @component("t.slow")
+    async def slow() -> None:
+        events.append("began")
+        await asyncio.to_thread(gate.wait, 10)
+        events.append("ended")
+
+    def close() -> None:
+        events.append("closed")
+
+    async def close_later() -> None:
+        await asyncio.sleep(0)
+        events.append("closed")
+
+    gate = threading.Event()
+    with FakeExecutor() as fake:
+        worker, connection = start(fake, slow, on_stop=close if plainly else close_later)
+        connection.task(1)
+        connection.until(lambda: bool(events), "the task began")
+        worker.stop()
+        connection.until(lambda: connection.drained, "the drain")
+        gate.set()
+        worker.join()
+    assert events == ["began", "ended", "closed"]
+
+
+@pytest.mark.parametrize("hangs", [True, False])
+def test_a_clean_up_that_hangs_or_fails_does_not_keep_the_worker(
+    hangs: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("bend.worker.ON_STOP_S", 0.1)
+    gate = threading.Event()
+
+    def close() -> None:
+        if hangs:
+            gate.wait(WAIT_S)
+        else:
+            raise RuntimeError("it is broken")
+
+    with FakeExecutor() as fake:
+        worker, _connection = start(fake, plain, on_stop=close)
+        finish(worker)
+    gate.set()
+    assert ("on_stop did not end" if hangs else "it is broken") in caplog.text
+
+
 @pytest.mark.parametrize(
     ("code", "error"),
     [

@@ -29,13 +29,26 @@ def stuck() -> None:
 
 Worker([told, stuck], drain_timeout=float(sys.argv[1])).run()
 """
+SEVERAL = """
+from bend import Worker, component
+
+def served(name, credit):
+    @component(name)
+    async def answer() -> str:
+        return name
+    return Worker([answer], credit=credit, on_stop=lambda: print("closed", name, flush=True))
+
+Worker.run_all([served("p.fast", 64), served("p.slow", 2)])
+"""
 
 
 @contextmanager
-def program(fake: FakeExecutor, drain_s: float = 10.0) -> Iterator["subprocess.Popen[str]"]:
+def program(
+    fake: FakeExecutor, drain_s: float = 10.0, text: str = PROGRAM
+) -> Iterator["subprocess.Popen[str]"]:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("BEND_")}
     process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(drain_s)],
+        [sys.executable, "-c", text, str(drain_s)],
         env=environment | {"BEND_URL": fake.url},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -102,3 +115,28 @@ def test_a_refusal_is_one_line_and_a_code() -> None:
             text = process.stderr.read()
         assert "PERMISSION_DENIED: not you" in text
         assert "Traceback" not in text
+
+
+def test_several_workers_have_credit_of_their_own_and_end_together() -> None:
+    with FakeExecutor() as fake, program(fake, text=SEVERAL) as process:
+        connections = [fake.connection(), fake.connection()]
+        for connection in connections:
+            connection.welcome()
+        shown = {one.hello.components[0].name: one.hello.credit for one in connections}
+        assert shown == {"p.fast": 64, "p.slow": 2}
+        for connection in connections:
+            connection.task(1, 0)
+            assert connection.output(1) == connection.hello.components[0].name
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(END_S) == 0
+        assert process.stdout is not None
+        assert sorted(process.stdout) == ["closed p.fast\n", "closed p.slow\n"]
+
+
+def test_the_first_worker_that_is_refused_ends_the_others() -> None:
+    with FakeExecutor() as fake:
+        fake.refusals.append((grpc.StatusCode.PERMISSION_DENIED, "not you"))
+        with program(fake, text=SEVERAL) as process:
+            assert process.wait(END_S) == 6
+            assert process.stderr is not None
+            assert "Traceback" not in process.stderr.read()

@@ -1,16 +1,18 @@
 """The `grpc` component: any gRPC service, called by the description that it gives of itself."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 from bend_executors.configuration import Section
 from bend_executors.grpc import options
 from bend_executors.grpc.component import GrpcComponent as GrpcComponent
 from bend_executors.grpc.options import Options as Options
+from bend_executors.service import Service
 
-__all__ = ["GrpcComponent", "Options", "components"]
+__all__ = ["GrpcComponent", "Options", "service"]
+CREDIT = 512
 
 
-def components(environment: Mapping[str, str], section: Section) -> list[Callable[..., Any]]:
+def service(environment: Mapping[str, str], section: Section) -> Service:
     """Return what this folder serves."""
-    return [GrpcComponent(options.read(environment, section)).invoke]
+    made = GrpcComponent(options.read(environment, section))
+    return Service([made.invoke], CREDIT, made.close)

@@ -1,15 +1,18 @@
 """The `kafka` component: publishes to topics of clusters that the operator named."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 from bend_executors.configuration import Section
 from bend_executors.kafka.clusters import read_clusters
 from bend_executors.kafka.component import KafkaComponent as KafkaComponent
+from bend_executors.service import Service
 
-__all__ = ["KafkaComponent", "components"]
+__all__ = ["KafkaComponent", "service"]
+# Tasks wait for the brokers, not for this machine.
+CREDIT = 512
 
 
-def components(_environment: Mapping[str, str], section: Section) -> list[Callable[..., Any]]:
+def service(_environment: Mapping[str, str], section: Section) -> Service:
     """Return what this folder serves."""
-    return [KafkaComponent(read_clusters(section)).publish]
+    made = KafkaComponent(read_clusters(section))
+    return Service([made.publish], CREDIT, made.close)

@@ -181,6 +181,11 @@ class ModelComponent:
             run_s_max=self._settings.run_s_max,
         )
 
+    def close(self) -> None:
+        """Let the threads go; what a session runs now ends by itself."""
+        for threads in (self._runs, self._answering, self._loads, self._cel):
+            threads.shutdown(wait=False, cancel_futures=True)
+
     def stats(self) -> dict[str, Any]:
         """Return the memory of models in bytes, and each loaded model with its batch metrics."""
         return {

@@ -14,12 +14,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from bend import TerminalError
+from bend import RetryableError, TerminalError
 from bend.errors import ConfigurationError
 from bend_executors.configuration import Section
 from bend_executors.sandbox.isolation import Isolation
 from bend_executors.sandbox.limits import Rules
-from bend_executors.sandbox.process import Sandbox, Unavailable, detect, started
+from bend_executors.sandbox.process import Busy, Sandbox, Unavailable, detect, started
 from bend_executors.sandbox.watching import watch
 
 NAMESPACES_MAX = 16
@@ -85,17 +85,27 @@ class Pool:
     def _tell(self) -> None:
         try:
             made = self._start()
+        except Busy as error:
+            log.warning("%s: no sandbox yet, tasks try again: %s", self._name, error)
         except Unavailable as error:
             log.error("%s: no sandbox, every task will be refused: %s", self._name, error)  # noqa: TRY400
         else:
             made.end()
 
     def _start(self) -> Sandbox:
-        """Start a sandbox. Blocks; raises Unavailable."""
+        """Start a sandbox. Blocks; raises Unavailable, Busy."""
         with self._lock:
             known = self._isolation
         if known is not None:
-            return started(known, self._rules)
+            try:
+                return started(known, self._rules)
+            except Busy:
+                raise
+            except Unavailable as error:
+                # What worked is gone, a program's update for example: look again.
+                log.warning("%s: %s; looking for another way", self._name, error)
+                with self._lock:
+                    self._isolation = None
         made = detect(self._rules)
         with self._lock:
             first, self._isolation = self._isolation is None, made.isolation
@@ -113,7 +123,7 @@ class Pool:
     async def taken(self, namespace: str) -> AsyncIterator[Sandbox]:
         """Give a sandbox for one task, and end it with all that runs in it afterwards.
 
-        Raises TerminalError SANDBOX_UNAVAILABLE.
+        Raises TerminalError SANDBOX_UNAVAILABLE, RetryableError SANDBOX_BUSY.
         """
         loop = asyncio.get_running_loop()
         async with self._turns:
@@ -138,6 +148,10 @@ class Pool:
             if not future.cancel():
                 future.add_done_callback(_end_unwanted)
             raise
+        except Busy as error:
+            raise RetryableError(
+                "SANDBOX_BUSY", f"no sandbox could be started now: {error}"
+            ) from None
         except Unavailable as error:
             raise TerminalError(
                 "SANDBOX_UNAVAILABLE",

@@ -7,6 +7,7 @@ object ends the sandbox.
 
 import asyncio
 import contextlib
+import errno
 import os
 import shutil
 import signal
@@ -24,13 +25,23 @@ from bend_executors.sandbox.limits import Rules
 
 MESSAGE_BYTES_MAX = 16 * 1024 * 1024
 READY_BYTES_MAX = 64 * 1024
-START_S = 20.0
+# Some 50 ms on an idle machine; one that is far too busy still gets there.
+START_S = 60.0
 END_S = 5.0
 COMPLAINT_BYTES = 2000
+# By the kernel for want of memory: nobody else ends a sandbox that has not started.
+KILLED = -signal.SIGKILL
+# What a machine lacks for now, however many processes it could isolate.
+SCARCE = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EINTR)
+SCARCE_TEXTS = tuple(os.strerror(number) for number in SCARCE)
 
 
 class Unavailable(Exception):
     """No way to isolate works here; the text says what was tried."""
+
+
+class Busy(Unavailable):
+    """A way may work, but the machine could not start it now: it says nothing about the way."""
 
 
 class Garbage(Exception):
@@ -131,7 +142,7 @@ def parsed(data: bytes) -> dict[str, Any]:
 
 
 def started(isolation: Isolation, rules: Rules) -> Sandbox:
-    """Start a sandbox and wait until it is ready and proven. Blocks; raises Unavailable."""
+    """Start a sandbox and wait until it is ready and proven. Blocks; raises Unavailable, Busy."""
     ours, theirs = socket.socketpair()
     # Outside of any isolation there is no scratch folder but one of the machine's.
     folder = None if isolation.real else tempfile.mkdtemp(prefix="bend-task-")
@@ -149,7 +160,8 @@ def started(isolation: Isolation, rules: Rules) -> Sandbox:
         )
     except OSError as error:
         ours.close()
-        raise Unavailable(f"{isolation.name}: {error}") from None
+        kind = Busy if error.errno in SCARCE else Unavailable
+        raise kind(f"{isolation.name}: {error}") from None
     finally:
         theirs.close()
     made = Sandbox(
@@ -183,19 +195,22 @@ def environment(home: str, scratch: str) -> dict[str, str]:
 
 
 def prove(made: Sandbox, rules: Rules) -> None:
-    """Read the first message and compare the facts. Blocks; raises Unavailable."""
+    """Read the first message and compare the facts. Blocks; raises Unavailable, Busy."""
     name = made.isolation.name
     made.socket.settimeout(START_S)
     try:
         message = parsed(_first(made.socket))
+    except TimeoutError:
+        raise Busy(f"{name}: not ready within {START_S:g} s") from None
     except (Garbage, OSError, struct.error):
-        made.kill()
-        complaint = _complaint(made.stderr)
-        raise Unavailable(f"{name}: {complaint or 'it did not start'}") from None
+        complaint, code = _complaint(made)
+        text = f"{name}: {complaint or f'it did not start (code {code})'}"
+        raise (Busy if code == KILLED or scarce(complaint) else Unavailable)(text) from None
     made.socket.setblocking(False)
     if "ready" not in message:
         error = message.get("error", {})
-        raise Unavailable(f"{name}: {error.get('type', '')}: {error.get('message', '')}")
+        text = f"{error.get('type', '')}: {error.get('message', '')}"
+        raise (Busy if scarce(text) else Unavailable)(f"{name}: {text}")
     broken = made.isolation.broken(message["ready"], rules)
     if broken:
         raise Unavailable(f"{name}: {broken}")
@@ -211,26 +226,39 @@ def _first(found: socket.socket) -> bytes:
     return found.recv(size, socket.MSG_WAITALL)
 
 
-def _complaint(descriptor: int) -> str:
-    """Return what a program that never became ready said on its way out."""
-    os.set_blocking(descriptor, False)
+def _complaint(made: Sandbox) -> tuple[str, int]:
+    """Return what a program that never became ready said on its way out, and its code."""
+    # It closed its socket, so it is about to end: its last word may come after that.
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        made.process.wait(END_S)
+    code = made.process.poll()
+    made.kill()
+    os.set_blocking(made.stderr, False)
     try:
-        text = os.read(descriptor, COMPLAINT_BYTES).decode("utf-8", "replace")
+        text = os.read(made.stderr, COMPLAINT_BYTES).decode("utf-8", "replace")
     except OSError:
-        return ""
+        text = ""
     lines = text.strip().splitlines()
-    return lines[-1] if lines else ""
+    return (lines[-1] if lines else ""), 0 if code is None else code
+
+
+def scarce(text: str) -> bool:
+    """Whether an error's text is about what the machine lacks for now."""
+    return "MemoryError" in text or any(part in text for part in SCARCE_TEXTS)
 
 
 def detect(rules: Rules) -> Sandbox:
     """Start the first sandbox by the best way that works; its `isolation` is the one to use.
 
-    Blocks. Raises Unavailable, naming each way that was tried and why it does not work.
+    Blocks. Raises Unavailable, naming each way that was tried and why it does not work, and Busy
+    where a way could not be tried: a busy machine is no reason to take the next best.
     """
     reasons = []
     for way in candidates(rules.isolation):
         try:
             return started(way, rules)
+        except Busy:
+            raise
         except Unavailable as error:
             reasons.append(str(error))
     raise Unavailable("; ".join(reasons))

@@ -1,10 +1,14 @@
 """The client's calls about what is stored: workflows with their revisions, and components."""
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from google.api import httpbody_pb2
 
 from bend.channel import Channel
+from bend.compatibility import Compatibility
+from bend.components import component_of
+from bend.contracts import contract_of
 from bend.documents import Document, read_document
 from bend.errors import BendError, Finding
 from bend.models import moment
@@ -175,7 +179,7 @@ class Catalog:
             self._registry().GetComponent,
             registry_service_pb2.GetComponentRequest(name=name, version=version),
         )
-        return ComponentInfo.of(answer.component, answer.version)
+        return ComponentInfo.of(answer.component, answer.version, answer.weights)
 
     async def list_instances(self, name: str) -> list[InstanceInfo]:
         """List the live instances of a component; an unknown component has none."""
@@ -183,6 +187,74 @@ class Catalog:
             self._registry().ListInstances, registry_service_pb2.ListInstancesRequest(name=name)
         )
         return [InstanceInfo.of(one) for one in answer.instances]
+
+    async def drain_instance(
+        self, instance_id: str, *, restore: bool = False
+    ) -> list[InstanceInfo]:
+        """Give an instance no new tasks, or (`restore`) take that back. Idempotent.
+
+        Returns what the instance serves, once its executor has confirmed. Raises NotFound,
+        Unreachable when the executor did not confirm.
+        """
+        answer = await self._channel.call(
+            self._registry().DrainInstance,
+            registry_service_pb2.DrainInstanceRequest(instance_id=instance_id, restore=restore),
+        )
+        return [InstanceInfo.of(one) for one in answer.instances]
+
+    async def deprecate_component(
+        self, name: str, version: str, *, restore: bool = False
+    ) -> ComponentInfo:
+        """Deprecate a version, or (`restore`) take that back. Idempotent. Raises NotFound."""
+        await self._channel.call(
+            self._registry().DeprecateComponentVersion,
+            registry_service_pb2.DeprecateComponentVersionRequest(
+                name=name, version=version, restore=restore
+            ),
+        )
+        return await self.get_component(name, version=version)
+
+    async def set_component_weights(self, name: str, weights: Mapping[str, int]) -> dict[str, int]:
+        """Share new tasks out over versions; {}: the newest takes all. Idempotent.
+
+        Args:
+            weights: version → weight, 0 to 10,000 each, at most 16; a version's part is its weight
+                over the sum of those that are live.
+
+        Returns the weights, newest version first. Raises NotFound, InvalidRequest.
+        """
+        request = registry_service_pb2.SetComponentWeightsRequest(name=name)
+        for version, weight in weights.items():
+            request.weights.add(version=version, weight=weight)
+        answer = await self._channel.call(self._registry().SetComponentWeights, request)
+        return {one.version: one.weight for one in answer.weights}
+
+    async def check_compatibility(
+        self,
+        name: str,
+        *,
+        version: str = "",
+        base_version: str = "",
+        component: Callable[..., Any] | None = None,
+    ) -> Compatibility:
+        """Compare a contract with an older version; nothing is stored.
+
+        Args:
+            name: the component.
+            version: the newer, stored version; empty: the newest.
+            base_version: the older; empty: the nearest before the newer that is not deprecated.
+            component: a function decorated with `@component`: its contract is the newer one.
+
+        Raises NotFound, InvalidRequest.
+        """
+        request = registry_service_pb2.CheckCompatibilityRequest(
+            name=name, version=version, base_version=base_version
+        )
+        if component is not None:
+            request.contract.CopyFrom(contract_of(component_of(component)))
+        return Compatibility.of(
+            await self._channel.call(self._registry().CheckCompatibility, request)
+        )
 
 
 def body_of(read: Document) -> httpbody_pb2.HttpBody:

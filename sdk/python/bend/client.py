@@ -20,6 +20,7 @@ from bend.catalog import Catalog
 from bend.channel import RETRY_S, Channel
 from bend.control import Control, fresh, statuses_of
 from bend.errors import Unreachable
+from bend.instance_pools import Pools
 from bend.models import Execution, Failure, StartOutcome, TaskRun, WatchEvent
 from bend.settings import load_settings
 from bend.v1 import engine_service_pb2 as pb
@@ -34,7 +35,7 @@ PAGE_MAX = 1000
 Parameters = Mapping[str, Any] | bytes | None
 
 
-class Client(Catalog, Control):
+class Client(Catalog, Control, Pools):
     """A connection to a mesh. Use it as `async with`, or call `close`.
 
     Every call has a deadline. Calls that may be repeated are, with jitter, for `retry_timeout`

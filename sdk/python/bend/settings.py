@@ -36,7 +36,10 @@ VARIABLES = {
     "BEND_BLOB_URL": "where large payloads live",
     "BEND_LOG_LEVEL": "debug, info, warning or error",
     "BEND_COMPONENTS_FILE": "settings of the built-in components, default components.yaml",
+    "BEND_POOLS_FILE": "pools that the executor keeps, default pools.yaml",
+    "BEND_POOL_INSTANCE": "pool and instance; set by the executor that starts it",
     "BEND_SECRETS_DIR": "folder of files, each named by a secret",
+    "BEND_BREAKING_CONTRACTS": "refuse or warn, when a release breaks its major's contract",
     "BEND_HTTP_ALLOW": "networks and hosts that the http and grpc components may call",
     "BEND_OTLP_ENDPOINT": "where traces and metrics go",
 }

@@ -1,11 +1,12 @@
 """What the client answers about what is stored: workflows, revisions, components, instances."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from bend.models import fragment, iso, moment, parsed
-from bend.v1 import component_pb2, workflow_pb2
+from bend.v1 import component_pb2, registry_service_pb2, workflow_pb2
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,14 +104,17 @@ class ComponentInfo:
     labels: dict[str, str] = field(default_factory=dict)
     input_schema_json: bytes = b""
     output_schema_json: bytes = b""
+    deprecated: bool = False
+    weights: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(
         cls,
         one: component_pb2.Component,
         version: component_pb2.ComponentVersion | None = None,
+        weights: Iterable[registry_service_pb2.VersionWeight] = (),
     ) -> "ComponentInfo":
-        """Read one, with the contract of a version."""
+        """Read one, with the contract of a version and the weights of all."""
         contract = version.contract if version else component_pb2.ComponentContract()
         return cls(
             name=one.name,
@@ -123,6 +127,8 @@ class ComponentInfo:
             labels=dict(contract.labels),
             input_schema_json=contract.input_schema,
             output_schema_json=contract.output_schema,
+            deprecated=version.deprecated if version else False,
+            weights={one.version: one.weight for one in weights},
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -141,6 +147,8 @@ class ComponentInfo:
                 "labels": self.labels,
                 "input_schema": fragment(self.input_schema_json),
                 "output_schema": fragment(self.output_schema_json),
+                "deprecated": self.deprecated,
+                "weights": self.weights,
             }
         return document
 

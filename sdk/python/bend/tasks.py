@@ -223,6 +223,10 @@ class TaskRoom:
         """Whether a task of this stream still runs."""
         return any(run.stream is stream for run in self.running.values())
 
+    def holds_only_claimable(self, stream: Stream) -> bool:
+        """Whether another stream could take over all that runs on this one."""
+        return all(run.token for run in self.running.values() if run.stream is stream)
+
     def drop_all(self) -> None:
         """Give up everything; coroutines are cancelled, threads run out."""
         for run in list(self.running.values()):

@@ -7,22 +7,22 @@ It reconnects for ever. Long-running tasks survive a reconnect; short ones go to
 """
 
 import asyncio
+import contextlib
+import inspect
 import logging
 import os
 import platform
 import random
-import signal
 import socket
-import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from bend import __version__
-from bend.cli.exits import code_of
+from bend import __version__, process
 from bend.components import Component, component_of
+from bend.contracts import contract_of
 from bend.errors import (
     BendError,
     ConfigurationError,
@@ -35,7 +35,6 @@ from bend.errors import (
 from bend.settings import load_settings
 from bend.stream import Stream
 from bend.tasks import TaskRoom
-from bend.v1 import component_pb2
 from bend.v1 import executor_service_pb2 as pb
 
 PROTOCOL_VERSION = 1
@@ -48,8 +47,15 @@ BACKOFF_S_MAX = 10.0
 SOON_S = 5.0
 """A gateway or executor that was killed is back within that: so long, waits stay short."""
 DRAIN_S = 30.0
+# A stream ends after this long, more or less a fifth, so that connections move to where they should
+# be: to gateways and executors that came later, with certificates that were renewed.
+STREAM_AGE_S = 3600.0
+STREAM_AGE_JITTER = 0.2
+# So long an old stream may carry what it holds; then long tasks are claimed over the new one.
+ROTATION_S = 60.0
 CLOSE_S = 5.0
 SETTLE_S = 0.1
+ON_STOP_S = 4.0
 
 log = logging.getLogger("bend.worker")
 
@@ -62,6 +68,11 @@ class Worker:
         credit: how many tasks to hold at once, 1 to 65,536.
         threads: how many plain functions run at once, 1 to 1,024; default: the credit, at most 64.
         drain_timeout: seconds that held tasks may take after a stop was asked for.
+        on_stop: called once when no task runs any more, to close what components hold open; a
+            coroutine function, or a plain one, which gets a thread. It has 4 seconds; what it
+            raises is logged.
+        stream_age: seconds, more or less a fifth, after which the connection is replaced: the new
+            one is opened first, then the old one is drained.
         url, ca_file, cert_file, key_file, token, home: how to reach the mesh; default: BEND_
             variables, then the local mesh of `bend up`.
 
@@ -77,6 +88,8 @@ class Worker:
         credit: int = 256,
         threads: int | None = None,
         drain_timeout: float = DRAIN_S,
+        on_stop: Callable[[], Awaitable[None] | None] | None = None,
+        stream_age: float = STREAM_AGE_S,
         url: str | None = None,
         ca_file: str | Path | None = None,
         cert_file: str | Path | None = None,
@@ -96,7 +109,11 @@ class Worker:
             raise ValueError(f"credit must be 1 to {CREDIT_MAX}, is {credit}")
         self.credit = credit
         self.threads = threads or min(credit, THREADS_MAX)
+        if stream_age <= 0:
+            raise ValueError(f"stream_age must be over 0, is {stream_age}")
         self.drain_timeout = drain_timeout
+        self._on_stop = on_stop
+        self.stream_age = stream_age
         self.instance_id = f"{socket.gethostname()[:64]}-{os.getpid()}-{uuid4().hex[:12]}"
         self._place: dict[str, Any] = {
             "url": url,
@@ -110,10 +127,12 @@ class Worker:
         self._current: Stream | None = None
         self._open: set[Stream] = set()
         self._stop_wanted = False
+        # The current stream is old: another one is to take its place.
+        self._aged: Stream | None = None
         self._ever_welcomed = False
         self._attempts = 0
         self._away_since = 0.0
-        self._left_behind = 0
+        self.left_behind = 0
         self._fatal: BendError | None = None
 
     # Entries
@@ -124,37 +143,16 @@ class Worker:
         It is a process's main: what `serve` raises is one line on stderr and the exit code that
         `bend` has for it.
         """
-        if not logging.getLogger().handlers and not log.handlers:
-            logging.basicConfig(
-                stream=sys.stderr,
-                level=os.environ.get("BEND_LOG_LEVEL", "info").upper(),
-                format="%(asctime)s %(levelname)s %(message)s",
-            )
-        try:
-            with asyncio.Runner(loop_factory=loop_factory()) as runner:
-                runner.run(self._serve_with_signals())
-        except BendError as error:
-            log.error("%s: %s", error.reason, error)  # noqa: TRY400 - not a fault of the program
-            if isinstance(error, NotPermitted):
-                log.error("a component's certificate: bend components cert NAME")  # noqa: TRY400
-            raise SystemExit(code_of(error)) from None
+        process.run([self])
 
-    async def _serve_with_signals(self) -> None:
-        loop = asyncio.get_running_loop()
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.add_signal_handler(number, self._on_signal, number)
-        await self.serve()
-        if self._left_behind:
-            # Threads of author code cannot be stopped, and the interpreter would wait for them.
-            logging.shutdown()
-            os._exit(1)
+    @classmethod
+    def run_all(cls, workers: "Iterable[Worker]") -> None:
+        """Serve several workers in one process, each with credit of its own, as `run` does one.
 
-    def _on_signal(self, number: int) -> None:
-        if self._stop_wanted:
-            os._exit(128 + number)
-        log.info("stopping: finishing what is held")
-        self.stop()
+        Components of one worker share its credit: where some are slow and some are fast, a worker
+        for each keeps the slow ones from holding what the fast ones need.
+        """
+        process.run(list(workers))
 
     def stop(self) -> None:
         """Ask to drain; `serve` then returns. Call it on the worker's loop."""
@@ -175,7 +173,8 @@ class Worker:
             while not self._stop_wanted:
                 if self._fatal is not None:
                     raise self._fatal
-                if self._current is None and not self._connecting():
+                aged = self._current is not None and self._current is self._aged
+                if (self._current is None or aged) and not self._connecting():
                     await self._connect()
                 await self._woken()
             await self._drain()
@@ -184,6 +183,7 @@ class Worker:
                 stream.abort()
             self._rooms.drop_all()
             self._rooms.close()
+            await self._clean_up()
 
     @property
     def connected(self) -> bool:
@@ -241,6 +241,9 @@ class Worker:
             components=[contract_of(component) for component in self.components],
             credit=self.credit,
             held=self._rooms.claims(),
+            # Streams that are well go on with what they hold.
+            rotates=any(stream.welcomed and not stream.broken for stream in self._open),
+            pool_instance=os.environ.get("BEND_POOL_INSTANCE", ""),
         )
 
     # What streams tell
@@ -257,6 +260,7 @@ class Worker:
             welcome.executor,
             ", ".join(f"{c.name}@{c.version}" for c in self.components),
         )
+        self._grow_old(stream)
         if before is not None:
             self._retire(before)
         if unclaimed:
@@ -286,6 +290,29 @@ class Worker:
         if not stream.leaving:
             stream.drain()
         self._close_when_idle(stream)
+
+    # Rotation
+
+    def _grow_old(self, stream: Stream) -> None:
+        """Note when a stream is to be replaced."""
+        spread = random.uniform(1 - STREAM_AGE_JITTER, 1 + STREAM_AGE_JITTER)  # noqa: S311
+        asyncio.get_running_loop().call_later(self.stream_age * spread, self._replace, stream)
+
+    def _replace(self, stream: Stream) -> None:
+        if stream is self._current and not self._stop_wanted:
+            log.info("the connection to %s is old, opening another one", stream.executor)
+            self._aged = stream
+            self._wake.set()
+            asyncio.get_running_loop().call_later(ROTATION_S, self._cut_off, stream)
+
+    def _cut_off(self, stream: Stream) -> None:
+        """Break an old stream that only long tasks keep open: they are claimed over the new one."""
+        if stream not in self._open or self._stop_wanted:
+            return
+        if stream is self._current or not self._rooms.holds_only_claimable(stream):
+            asyncio.get_running_loop().call_later(ROTATION_S, self._cut_off, stream)
+        else:
+            stream.abort()
 
     def _close_when_idle(self, stream: Stream) -> None:
         if stream not in self._open:
@@ -330,6 +357,21 @@ class Worker:
 
     # Stopping
 
+    async def _clean_up(self) -> None:
+        """Call `on_stop`."""
+        if self._on_stop is None:
+            return
+        try:
+            async with asyncio.timeout(ON_STOP_S):
+                if inspect.iscoroutinefunction(self._on_stop):
+                    await self._on_stop()
+                else:
+                    await in_thread(self._on_stop)
+        except TimeoutError:
+            log.warning("on_stop did not end within %g s", ON_STOP_S)
+        except Exception:
+            log.exception("on_stop failed")
+
     async def _drain(self) -> None:
         """Finish what is held, at most `drain_timeout` seconds, then close the streams."""
         for stream in self._open:
@@ -345,8 +387,8 @@ class Worker:
                     asyncio.get_running_loop().call_later(SETTLE_S / 5, self._wake.set)
                     await self._woken()
         except TimeoutError:
-            self._left_behind = len(self._rooms.running)
-            log.warning("%d tasks did not finish in time", self._left_behind)
+            self.left_behind = len(self._rooms.running)
+            log.warning("%d tasks did not finish in time", self.left_behind)
             return
         for stream in self._open:
             stream.close()
@@ -358,28 +400,30 @@ class Worker:
             log.warning("the executor did not close the stream in time")
 
 
-def contract_of(component: Component) -> component_pb2.ComponentContract:
-    """Return a component's contract as the hello carries it."""
-    return component_pb2.ComponentContract(
-        name=component.name,
-        version=component.version,
-        description=component.description,
-        labels=component.labels,
-        input_schema=component.input_schema,
-        output_schema=component.output_schema,
-        long_running=component.long_running,
-        heartbeats=component.heartbeats,
-    )
+async def in_thread(function: Callable[[], object]) -> None:
+    """Run a function in a daemon thread of its own: one that hangs keeps nothing alive."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
 
+    def settle(error: BaseException | None) -> None:
+        if done.done():
+            return
+        if error is None:
+            done.set_result(None)
+        else:
+            done.set_exception(error)
 
-def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Return uvloop's factory when it is installed; it is no dependency of the SDK."""
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
-    return factory
+    def work() -> None:
+        failure: BaseException | None = None
+        try:
+            function()
+        except Exception as error:  # noqa: BLE001 - raised where it is awaited
+            failure = error
+        with contextlib.suppress(RuntimeError):  # the loop may have ended meanwhile
+            loop.call_soon_threadsafe(settle, failure)
+
+    threading.Thread(target=work, name="bend-on-stop", daemon=True).start()
+    await done
 
 
 def require_platform() -> None:

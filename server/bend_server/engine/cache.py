@@ -17,6 +17,7 @@ import structlog
 from bend_server.core import limits
 from bend_server.core.effects import Ready
 from bend_server.core.errors import DomainError
+from bend_server.core.ids import partition_of
 from bend_server.core.model import CacheRow, Failure, Outcome, ResultRow, TaskStatus
 from bend_server.core.plan import ExpressionError, NeedsBlob, Rendered
 from bend_server.core.scope import unit_scope
@@ -140,6 +141,12 @@ class Cache:
         self._flights.clear()
         self._leaders.clear()
         self._new.clear()
+
+    def forget(self, partitions: frozenset[int]) -> None:
+        """Forget tries of partitions that go elsewhere; the next ones run in their place."""
+        for key in [key for key in self._leaders if partition_of(key[0]) in partitions]:
+            del self._leaders[key]
+        self.tend()
 
     def before_commit(self, gathering: Gathering) -> None:
         """Add entries for outputs that a commit is about to write."""

@@ -51,7 +51,7 @@ _REASONS = {
     int(ExecutionStatus.CANCELLED): "CHILD_CANCELLED",
     int(ExecutionStatus.TIMED_OUT): "CHILD_TIMED_OUT",
 }
-Retry = Callable[[int, int, str, str], Awaitable[None]]
+Retry = Callable[[int, int, str, str], Awaitable[bool]]
 Cancel = Callable[[int, str, str, str], Awaitable[ExecutionStatus]]
 
 
@@ -64,6 +64,7 @@ class Children:
         retry: opens a new run of a child that belongs here.
         ask_retry: has another engine do that.
         wait: waits for the end of an execution elsewhere; None when the time is over.
+        durable: waits until what is gathered is committed.
         anew: starts another child for a try.
     """
 
@@ -90,6 +91,7 @@ class Children:
         self.retry: Retry
         self.ask_retry: Callable[[int, int, int, str, str], None]
         self.wait: Callable[[int, float], Awaitable[object]]
+        self.durable: Callable[[], Awaitable[None]]
         self.anew: Callable[[Work], None]
 
     def clear(self) -> None:
@@ -245,10 +247,11 @@ class Children:
             if parent is None:
                 self._units.pop(child, None)
                 return
-        if row is None and await self._store.has_letter(start_key(child)):
-            self._follow(child)
-            return
         if row is None:
+            await self.durable()  # its start, or the letter, may be on the way into SQL
+            if await self._store.has_letter(start_key(child)):
+                self._follow(child)
+                return
             # A letter that was answered since has left a row.
             row = next(iter(await self._store.children([child])), None)
         if row is None and child not in live.states and child not in live.held:
@@ -301,16 +304,17 @@ class Children:
         if known is not None and known.id == wish.child:
             reason = wish.reason or "the parent retries"
             if self._live.claims(wish.child):
-                await self.retry(wish.child, known.run, reason, wish.actor)
+                if not await self.retry(wish.child, known.run, reason, wish.actor):
+                    await self._give_up(wish.child)
             else:
                 self.ask_retry(wish.parent, wish.child, known.run, reason, wish.actor)
                 self._follow(wish.child)
 
-    async def give_up(self, child: int) -> None:
+    async def _give_up(self, child: int) -> None:
         """Let a child that cannot be retried be replaced, or serve its parent with its output."""
         entry = self._units.get(child)
         rows = await self._store.children([child])
-        if entry is None or not rows:
+        if entry is None:
             return
         parent = await self._adoption.load(entry[0])
         unit = entry[1]
@@ -319,7 +323,7 @@ class Children:
             return
         self._units.pop(child, None)
         now_us = self._clock.now_us()
-        if rows[0].status == _COMPLETED:
+        if rows and rows[0].status == _COMPLETED:
             self._steps.apply(parent, _outcome(unit, known.try_, rows[0], now_us), now_us)
             return
         attempt, iteration = parent.attempt(*unit), parent.iteration(*unit)

@@ -53,7 +53,6 @@ class Controls:
 
     Args:
         start_here: starts executions whose partition belongs here.
-        give_up: tells a parent the end of a child that cannot be retried.
     """
 
     def __init__(
@@ -73,7 +72,6 @@ class Controls:
         self._adoption = adoption
         self._busy: dict[str, asyncio.Event] = {}
         self.start_here: StartHere
-        self.give_up: Callable[[int], Awaitable[None]]
         self._verbs: dict[str, Verb] = {
             "pause": self._pause,
             "resume": self._resume,
@@ -104,11 +102,10 @@ class Controls:
         except TimeoutError as error:
             raise DependencyDown("the command was not committed in time") from error
 
-    async def retry_child(self, child: int, run: int, reason: str, actor: str) -> None:
+    async def retry_child(self, child: int, run: int, reason: str, actor: str) -> bool:
         """Open a child's run `run`, because its parent does the task again.
 
-        A child that cannot do anything again has completed, and serves its parent with its output,
-        or it was compensated, and is replaced.
+        False: the child cannot do anything again: it has completed, was compensated, or is unknown.
         """
 
         def verb(state: ExecutionState) -> bool:
@@ -117,8 +114,7 @@ class Controls:
         state, opened = await self._adoption.reopen(child, verb)
         if opened:
             await self.durable()
-        elif state is not None and state.terminal:
-            await self.give_up(child)
+        return opened or (state is not None and (not state.terminal or state.run >= run))
 
     async def _pause(self, command: Command) -> Result:
         state = await self._loaded(command.execution)

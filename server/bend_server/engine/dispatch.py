@@ -222,13 +222,19 @@ class Dispatch:
         while lane.count and left > 0:
             best: Group | None = None
             room = 0
-            for group in groups:
-                free = routes.window(group) - group.open
-                if free > room:
-                    best, room = group, free
+            if lane.share is not None:
+                free_groups = [(group, routes.window(group) - group.open) for group in groups]
+                best, room = lane.share.choose(free_groups, min(left, lane.count))
+            else:
+                for group in groups:
+                    free = routes.window(group) - group.open
+                    if free > room:
+                        best, room = group, free
             if best is None:
                 break
             count = min(size, best.frame_max, room)
+            if lane.share is not None:
+                lane.share.gave(count)
             self._hand_out(lane, best, count, now_us)
             left -= count
         if not lane.count:

@@ -168,6 +168,7 @@ class Engine:
                 parts.recovery.run(),
                 parts.upkeep.run(),
                 parts.parking.run(),
+                parts.demands.run(),
                 parts.sweeper.run(),
                 parts.retention.run(),
                 parts.queues.run(),

@@ -6,6 +6,7 @@ import structlog
 
 from bend_server.core import limits
 from bend_server.core.errors import DependencyDown, NotFound
+from bend_server.core.ids import partition_of
 from bend_server.core.model import Failure, ResultRow, TaskStatus
 from bend_server.core.plan import ExpressionError, Hole, HolePart, NeedsBlob, Rendered
 from bend_server.core.scope import ExecutionScope, unit_scope
@@ -55,6 +56,11 @@ class Inputs:
     def load(self, work: Work, need: NeedsBlob) -> None:
         """Load a blob that some expression of a try looks into; then the try comes again."""
         self._jobs.spawn(self._load(work, need))
+
+    def forget(self, partitions: frozenset[int]) -> None:
+        """Forget what is kept for tries of partitions that go elsewhere."""
+        for key in [key for key in self._prepared if partition_of(key[0]) in partitions]:
+            del self._prepared[key]
 
     def closed(self, rows: list[ResultRow]) -> None:
         """Forget what is kept for tries that ended."""

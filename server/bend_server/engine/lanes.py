@@ -5,11 +5,13 @@ executions of one priority take turns, so that a fan-out of 10,000 tasks does no
 """
 
 from collections import deque
+from collections.abc import Iterator
 from typing import cast
 
 from bend_server.core.effects import Ready
 from bend_server.core.plan import TaskPlan
 from bend_server.engine.routing import Group, Routes
+from bend_server.engine.shares import Share
 
 Work = tuple[Ready, int]
 """A ready try and when it became ready, Unix microseconds."""
@@ -102,17 +104,28 @@ def expiry(work: Work) -> int:
 class Lane:
     """All ready tasks that the same groups could take.
 
-    `expires_us` is not later than the first schedule timeout among them (0: nothing waits), and
-    `alarm_us` is when the lane's timer fires (0: it has none).
+    `share` tells which version is next when several share its tasks by weight. `expires_us` is not
+    later than the first schedule timeout among them (0: nothing waits), and `alarm_us` is when the
+    lane's timer fires (0: it has none).
     """
 
-    __slots__ = ("alarm_us", "expires_us", "groups", "namespace", "rings", "routed", "sample")
+    __slots__ = (
+        "alarm_us",
+        "expires_us",
+        "groups",
+        "namespace",
+        "rings",
+        "routed",
+        "sample",
+        "share",
+    )
 
     def __init__(self, namespace: str, sample: TaskPlan) -> None:
         self.namespace = namespace
         self.sample = sample
         self.rings: dict[int, Ring] = {}
         self.groups: list[Group] = []
+        self.share: Share | None = None
         self.routed = -1
         self.expires_us = 0
         self.alarm_us = 0
@@ -130,6 +143,7 @@ class Lane:
         """Return the groups that take this lane's tasks now."""
         if self.routed != routes.version:
             self.groups = routes.matching(self.namespace, self.sample)
+            self.share = routes.share(self.groups)
             self.routed = routes.version
         return self.groups
 
@@ -242,6 +256,10 @@ class Lanes:
         for lane in self._lanes.values():
             if lane.count:
                 self.active[lane] = None
+
+    def waited_for(self) -> Iterator[Lane]:
+        """Yield the lanes in which tasks wait."""
+        return (lane for lane in self._lanes.values() if lane.count)
 
     def waiting(self) -> int:
         """Return how many tasks wait in all lanes."""

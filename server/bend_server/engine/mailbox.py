@@ -87,7 +87,7 @@ class Mailbox:
         self._jobs = jobs
         self._look = asyncio.Event()
         self.owner_slot: OwnerSlot
-        self.retry: Callable[[int, int, str, str], Awaitable[None]]
+        self.retry: Callable[[int, int, str, str], Awaitable[bool]]
         self.refused: Callable[[int, int, str, str], Awaitable[None]]
 
     def start(self, row: StartRow) -> None:
@@ -101,6 +101,7 @@ class Mailbox:
         """Have a child retried by its owner."""
         body: dict[str, object] = {
             "child": child,
+            "parent": parent,
             "run": run,
             "reason": reason,
             "actor": actor,
@@ -109,13 +110,16 @@ class Mailbox:
 
     def refuse(self, row: StartRow, error: DomainError) -> None:
         """Tell a parent elsewhere that its child wrote nothing."""
+        self._refuse(row.id, row.parent or 0, f"refused/{row.id}", error.reason, error.message)
+
+    def _refuse(self, child: int, parent: int, key: str, reason: str, message: str) -> None:
         body: dict[str, object] = {
-            "child": row.id,
-            "parent": row.parent,
-            "reason": error.reason,
-            "message": error.message,
+            "child": child,
+            "parent": parent,
+            "reason": reason,
+            "message": message,
         }
-        self._put(row.id, partition_of(row.parent or 0), f"refused/{row.id}", REFUSED, body)
+        self._put(child, partition_of(parent), key, REFUSED, body)
 
     def _put(
         self, sender: int, partition: int, dedupe_key: str, kind: int, body: dict[str, object]
@@ -186,8 +190,11 @@ class Mailbox:
         if letter.kind == START:
             await self._start(letter, body)
         elif letter.kind == RETRY:
-            await self.retry(body["child"], body["run"], body["reason"], body["actor"])
-            self._done(body["child"], letter)
+            child, run = body["child"], body["run"]
+            if not await self.retry(child, run, body["reason"], body["actor"]):
+                key, why = f"refused/{child}/{run}", "the child cannot be retried"
+                self._refuse(child, body["parent"], key, "CHILD_FAILED", why)
+            self._done(child, letter)
         else:
             await self.refused(body["parent"], body["child"], body["reason"], body["message"])
             self._done(body["parent"], letter)

@@ -13,6 +13,7 @@ from bend_server.engine.children import Children
 from bend_server.engine.commands import Commands
 from bend_server.engine.commits import Commits
 from bend_server.engine.controls import Controls
+from bend_server.engine.demand import Demands
 from bend_server.engine.dispatch import Dispatch
 from bend_server.engine.due import Due
 from bend_server.engine.gate import Gate
@@ -226,6 +227,9 @@ class Parts:
             counters,
         )
         self.due = Due(clock, live, steps, self.dispatch, self.recovery, self.settlement, self.jobs)
+        self.demands = Demands(
+            self._queue, self.dispatch.lanes, self.routes, self.windows, options, counters
+        )
         self.sweeper = Sweeper(store, clock, live, adoption, steps, options, counters)
         self.retention = Retention(store, self._blobs, clock, live, options, counters)
 
@@ -247,11 +251,11 @@ class Parts:
         self.waits.register = self.commands.register
         self.starts.send = self.commands.send
         self.controls.start_here = self._start_here
-        self.controls.give_up = self.children.give_up
         self.queues.cancel = self.children.cancel = self._cancel
         self.children.retry = self.mailbox.retry = self.controls.retry_child
         self.children.ask_retry = self.mailbox.ask_retry
         self.children.wait = self.waits.wait
+        self.children.durable = self.controls.durable
         self.mailbox.refused = self.children.not_started
         self.children.anew = partial(self.own.begin, anew=True)
         dispatch.gate = self.gate
@@ -315,4 +319,6 @@ class Parts:
         self.queues.forget(partitions)
         self.children.forget(partitions)
         self.slots.forget(partitions)
+        self.inputs.forget(partitions)
+        self.cache.forget(partitions)
         self.watches.wake_all()

@@ -1,12 +1,17 @@
 """The routing table: which instance groups are live, from the executors' announcements."""
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from bend.internal.v1 import control_pb2
 from bend_server.core.plan import TaskPlan
 from bend_server.engine.options import EngineOptions
+from bend_server.engine.shares import Share
 
 Version = tuple[int, int, int, str]
+
+# What shares remember of earlier tasks; without it they start anew.
+SHARES_MAX = 10_000
 
 
 def parse_version(text: str) -> Version:
@@ -62,6 +67,16 @@ class Group:
         self.long_running = announced.long_running
 
 
+class Policy(NamedTuple):
+    """What was decided about a component's versions: version → weight, and deprecated ones."""
+
+    weights: dict[str, int]
+    deprecated: frozenset[str]
+
+
+NO_POLICY = Policy({}, frozenset())
+
+
 class _Executor:
     """What one executor said last."""
 
@@ -81,12 +96,19 @@ class Routes:
         self._silence_us = options.silence_us
         self._window_min = options.window_tasks_min
         self._executors: dict[str, _Executor] = {}
+        self._policies: dict[tuple[str, str], Policy] = {}
+        self._shares: dict[tuple[object, ...], Share] = {}
         self.groups: dict[str, Group] = {}
         self.version = 0
 
     def announce(self, data: bytes, now_us: int) -> bool:
-        """Take in one announcement; return whether the table changed. Raises DecodeError."""
+        """Take in what an executor or a registry says; return whether the table changed.
+
+        Raises DecodeError.
+        """
         message = control_pb2.InstanceAnnouncement.FromString(data)
+        if message.HasField("policies"):
+            return self._decided(message.policies)
         known = self._executors.get(message.executor)
         if message.leaving:
             if known is None or known.incarnation != message.incarnation:
@@ -110,7 +132,8 @@ class Routes:
             drains = bool(announced.instances) and all(
                 instance.draining for instance in announced.instances
             )
-            largest = max((one.credit for one in announced.instances), default=announced.credit)
+            taking = [one.credit for one in announced.instances if not one.draining]
+            largest = max(taking, default=announced.credit)
             known.groups[announced.group] = (announced.credit, largest, not drains)
         return self._sum(now_us)
 
@@ -159,7 +182,12 @@ class Routes:
         return max(self._window_min, 2 * group.credit)
 
     def matching(self, namespace: str, task: TaskPlan) -> list[Group]:
-        """Return the groups for a task: those of the newest version with a live instance."""
+        """Return the groups for a task: those of the versions that get it.
+
+        A pinned version is the only one. Otherwise versions with a weight share the tasks; without
+        weights the newest live version takes all. A deprecated one is taken when nothing else
+        fits, one of weight 0 never.
+        """
         found = [
             group
             for group in self.groups.values()
@@ -168,10 +196,46 @@ class Routes:
             and group.namespace == namespace
             and _fits(group, task)
         ]
+        if not found or task.exact_version is not None:
+            return sorted(found, key=lambda group: group.name)
+        policy = self._policies.get((namespace, task.component))
+        if policy is not None:
+            found, weighted = _decided(found, policy)
+            if weighted:
+                return sorted(found, key=lambda group: group.name)
         if not found:
             return found
         newest = max(group.parsed for group in found)
         return sorted((g for g in found if g.parsed == newest), key=lambda group: group.name)
+
+    def share(self, groups: list[Group]) -> Share | None:
+        """Return how tasks are shared out over the versions of groups; None for one version."""
+        if not groups or all(group.version == groups[0].version for group in groups):
+            return None
+        namespace, component = groups[0].namespace, groups[0].component
+        policy = self._policies.get((namespace, component), NO_POLICY)
+        live = sorted({group.version for group in groups})
+        weights = {version: policy.weights[version] for version in live}
+        key = (namespace, component, *weights.items())
+        found = self._shares.get(key)
+        if found is None:
+            if len(self._shares) >= SHARES_MAX:
+                self._shares.clear()
+            found = self._shares[key] = Share(weights)
+        return found
+
+    def _decided(self, said: control_pb2.Policies) -> bool:
+        """Take in a registry's policies; return whether they changed."""
+        heard = {
+            (one.namespace, one.component): Policy(dict(one.weights), frozenset(one.deprecated))
+            for one in said.components
+        }
+        policies = heard if said.whole else {**self._policies, **heard}
+        policies = {key: policy for key, policy in policies.items() if policy != NO_POLICY}
+        changed = policies != self._policies
+        self._policies = policies
+        self.version += changed
+        return changed
 
     def _sum(self, now_us: int) -> bool:
         changed = False
@@ -194,6 +258,17 @@ class Routes:
                 changed = True
         self.version += changed
         return changed
+
+
+def _decided(groups: list[Group], policy: Policy) -> tuple[list[Group], bool]:
+    """Return the groups that a policy leaves, and whether they share by weight.
+
+    Weighted ones come first, then others, then deprecated ones.
+    """
+    allowed = [group for group in groups if policy.weights.get(group.version) != 0]
+    current = [group for group in allowed if group.version not in policy.deprecated]
+    weighted = [group for group in current if group.version in policy.weights]
+    return weighted or current or allowed, bool(weighted)
 
 
 def _fits(group: Group, task: TaskPlan) -> bool:

@@ -90,5 +90,6 @@ def _announcement(group: Group) -> control_pb2.GroupAnnouncement:
             in_flight=len(session.running),
             draining=session.draining,
             connected_us=session.connected_us,
+            pool_instance=session.pool_instance,
         )
     return said

@@ -7,12 +7,12 @@ from typing import Any
 
 import structlog
 
-from bend.internal.v1 import frames_pb2
 from bend.v1 import executor_service_pb2 as pb
 from bend.v1 import failure_pb2
-from bend_server.core import ids, limits
+from bend_server.core import limits
 from bend_server.core.errors import DependencyDown, InvalidInput
 from bend_server.executor import holes, outcomes, tokens
+from bend_server.executor.chunks import Chunks
 from bend_server.executor.groups import Group
 from bend_server.executor.holdings import (
     ENDED,
@@ -31,15 +31,13 @@ from bend_server.executor.ledger import Ledger
 from bend_server.executor.options import (
     BATCH_BYTES_MAX,
     BATCH_TASKS_MAX,
-    CHUNK_BYTES_MAX,
-    CHUNKS_BATCH_MAX,
     RESULTS_BATCH_MAX,
     RESULTS_IN_FLIGHT,
     ExecutorOptions,
 )
 from bend_server.executor.outcomes import CANCELLED, FAILED, TIMED_OUT, Outcome
-from bend_server.executor.secrets import scrub
 from bend_server.executor.sessions import Session
+from bend_server.executor.warnings import Warnings
 from bend_server.ports.blobs import Blobs
 from bend_server.ports.clock import Chance, Clock
 from bend_server.ports.links import Secrets
@@ -51,9 +49,6 @@ UPLOADS = 8
 HELD_MAX = 131_072
 # A frame that kills executors ends; frames handed back on purpose count too, so this is generous.
 DELIVERIES_MAX = 20
-CHUNKS_WAITING_MAX = 16_384
-CHUNKS_FRAME_BYTES = 512 * 1024
-WARN_EVERY_S = 10.0
 DAY_US = 86_400_000_000
 
 _log = structlog.get_logger(__name__)
@@ -81,11 +76,11 @@ class Dispatch:
         self.ledger = Ledger(queue)
         self.parked: dict[int, Held] = {}
         self.results: dict[int, Lane] = {}
-        self._chunks: dict[int, Lane] = {}
         self._tasks: dict[asyncio.Task[None], None] = {}
         self._fillers = asyncio.Semaphore(FILLERS)
         self._uploads = asyncio.Semaphore(UPLOADS)
-        self._warned: dict[str, float] = {}
+        self._warnings = Warnings()
+        self.chunks = Chunks(queue, self._warnings)
         self._paused: dict[Group, None] = {}
         self.processed = 0
 
@@ -104,8 +99,9 @@ class Dispatch:
         """Give up everything that is under way."""
         for task in list(self._tasks):
             task.cancel()
-        for lane in (*self.results.values(), *self._chunks.values()):
+        for lane in self.results.values():
             lane.stop()
+        self.chunks.stop()
 
     @property
     def idle(self) -> bool:
@@ -114,10 +110,7 @@ class Dispatch:
 
     def warn(self, event: str, **facts: object) -> None:
         """Log what somebody else did wrong, at most once in 10 s per event."""
-        now = self._loop.time()
-        if self._warned.get(event, 0.0) <= now:
-            self._warned[event] = now + WARN_EVERY_S
-            _log.warning(event, **facts)
+        self._warnings.warn(event, **facts)
 
     def frame_in(self, group: Group, delivery: Delivery) -> None:
         """Take a frame; a malformed one is acked and logged, nothing else suffers."""
@@ -359,6 +352,8 @@ class Dispatch:
         held = outcome.held
         held.state = ENDED
         held.session = None
+        if held.scrubber is not None:
+            self.chunks.end(held)
         self.processed += 1
         if len(outcome.output) > limits.INLINE_BYTES_MAX:
             self.spawn(self._upload(outcome))
@@ -425,6 +420,7 @@ class Dispatch:
         held.run_id = 0
         held.since = held.deadline = held.heartbeat_at = held.parked_until = NEVER
         held.told = False
+        held.scrubber = None
         held.state = QUEUED
         held.group.queue.appendleft(held)
 
@@ -436,58 +432,6 @@ class Dispatch:
         )
         self.end(held, FAILED, problem)
 
-    def chunks_in(self, session: Session, batch: pb.ChunkBatch) -> None:
-        """Forward partial outputs of running tries. Raises InvalidInput."""
-        if len(batch.chunks) > CHUNKS_BATCH_MAX:
-            raise _violation("chunks", f"more than {CHUNKS_BATCH_MAX} chunks in one message")
-        for chunk in batch.chunks:
-            held = session.running.get(chunk.run_id)
-            if held is None or held.state == ENDED:
-                continue
-            data = chunk.data
-            if len(data) > CHUNK_BYTES_MAX or not outcomes.is_json(data):
-                self.warn("chunk_malformed", instance=session.instance_id)
-                continue
-            if held.secrets.json:
-                data = scrub(data, held.secrets)
-            execution, task, item, try_ = held.key
-            stored = frames_pb2.StoredChunk(
-                execution=execution,
-                task=task,
-                item=item,
-                attempt=held.queued.attempt,
-                run_id=chunk.run_id,
-                index=chunk.index,
-                kind=chunk.kind,
-                data=data,
-                time_us=chunk.time_us,
-                **{"try": try_},
-            )
-            self._chunk_lane(ids.partition_of(execution)).add(stored, len(data) + 64)
-
-    def _chunk_lane(self, partition: int) -> Lane:
-        lane = self._chunks.get(partition)
-        if lane is None:
-            lane = self._chunks[partition] = Lane(
-                self._queue,
-                f"chunks.{partition}",
-                _chunk_frame,
-                _nothing,
-                in_flight_max=1,
-                items_max=CHUNKS_BATCH_MAX,
-                bytes_max=CHUNKS_FRAME_BYTES,
-                waiting_max=CHUNKS_WAITING_MAX,
-            )
-        return lane
-
 
 def _violation(field: str, message: str) -> InvalidInput:
     return InvalidInput(message, reason="PROTOCOL_VIOLATION", field=field)
-
-
-def _chunk_frame(chunks: Sequence[frames_pb2.StoredChunk]) -> bytes:
-    return frames_pb2.ChunkFrame(chunks=chunks).SerializeToString()
-
-
-def _nothing(_chunks: Sequence[Any]) -> None:
-    """Chunks need no bookkeeping once they are stored."""

@@ -75,6 +75,10 @@ class Group:
                 best, most = session, session.free
         return best
 
+    def taken(self) -> bool:
+        """Tell whether an instance here takes tasks, now or once its credit comes back."""
+        return any(not session.draining for session in self.sessions)
+
     def saw_frame(self, tasks: int) -> None:
         """Learn how large frames are."""
         self.frame_tasks += (tasks - self.frame_tasks) * 0.25
@@ -91,7 +95,7 @@ class Group:
         if spare <= 0:
             # One frame in advance, where it will not wait long and nothing waits here.
             slow = self.contract.long_running or self.service_s > PREFETCH_SERVICE_S
-            more = 0 if slow or self.queue or self.stalled or not self.sessions else 1
+            more = 0 if slow or self.queue or self.stalled or not self.taken() else 1
         else:
             self.stalled = False
             more = int(spare / max(1.0, self.frame_tasks)) or 1

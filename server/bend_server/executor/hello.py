@@ -13,6 +13,7 @@ LABELS_MAX = 32
 LABEL_CHARS_MAX = 255
 SCHEMA_BYTES_MAX = 262_144
 INSTANCE = re.compile(r"[!-~]{1,128}")
+POOLED = re.compile(r"[a-z][a-z0-9-]{0,39}/[a-z0-9-]{1,80}")
 NAME = re.compile(r"[a-z][a-z0-9_]{0,62}([.][a-z][a-z0-9_]{0,62}){0,3}")
 VERSION = re.compile(r"(0|[1-9][0-9]{0,5})([.](0|[1-9][0-9]{0,5})){2}")
 
@@ -49,6 +50,13 @@ def check(message: pb.ConnectRequest | None) -> pb.Hello:
         raise _violation("components", f"a service has 1 to {COMPONENTS_MAX} components")
     if len(hello.held) > CREDIT_MAX:
         raise _violation("held", f"at most {CREDIT_MAX} tasks can be held")
+    if hello.pool_instance and not POOLED.fullmatch(hello.pool_instance):
+        raise _violation("pool_instance", "it is <pool>/<instance>, small letters, digits, dashes")
+    _check_contracts(hello)
+    return hello
+
+
+def _check_contracts(hello: pb.Hello) -> None:
     seen: dict[tuple[str, str], None] = {}
     for index, contract in enumerate(hello.components):
         place = f"components[{index}]"
@@ -66,7 +74,6 @@ def check(message: pb.ConnectRequest | None) -> pb.Hello:
         if (contract.name, contract.version) in seen:
             raise _violation(place, f"{contract.name} {contract.version} is there twice")
         seen[(contract.name, contract.version)] = None
-    return hello
 
 
 def _violation(field: str, message: str) -> InvalidInput:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from bend.internal.v1 import control_pb2, frames_pb2
+from bend_server.executor.chunk_scrubbing import ChunkScrubber
 from bend_server.executor.secrets import NO_TRACES
 
 FILLING = 0
@@ -75,6 +76,7 @@ class Held:
         "parked_until",
         "queued",
         "run_id",
+        "scrubber",
         "secret_names",
         "secrets",
         "session",
@@ -102,6 +104,7 @@ class Held:
         self.cancel_at = NEVER
         self.parked_until = NEVER
         self.secrets = NO_TRACES
+        self.scrubber: ChunkScrubber | None = None
         self.secret_names: list[str] = []
         self.told = False
         # From a resume token: only its worker has the input.

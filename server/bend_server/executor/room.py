@@ -1,6 +1,7 @@
 """The executor: accepts streams of component services and brings them tasks."""
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -16,6 +17,7 @@ from bend_server.executor import outcomes
 from bend_server.executor.announcer import Announcer
 from bend_server.executor.deadlines import Deadlines
 from bend_server.executor.dispatch import Dispatch
+from bend_server.executor.drains import Drained
 from bend_server.executor.groups import Group, group_id
 from bend_server.executor.holdings import ENDED, NEVER, RUNNING, Held, key_of
 from bend_server.executor.options import TICK_S, ExecutorOptions
@@ -26,6 +28,7 @@ from bend_server.ports.clock import Chance, Clock
 from bend_server.ports.links import LinkBroken, Registrar, Secrets, WorkerLink
 from bend_server.ports.queue import (
     ASK_ANNOUNCE,
+    DRAIN,
     TASKS,
     Consumer,
     Queue,
@@ -43,6 +46,8 @@ LAST_WRITE_S = 2.0
 
 _log = structlog.get_logger(__name__)
 
+Admit = Callable[[str, str], None]
+
 
 class ExecutorRoom:
     """One executor. Stateless: what it holds comes back from the queue when it dies.
@@ -55,6 +60,7 @@ class ExecutorRoom:
         registrar: stores the contracts of services.
         secrets: values for secret holes.
         options: settings.
+        admit: checks that a pool has room for an instance (namespace, `pool/instance`).
     """
 
     def __init__(
@@ -66,7 +72,9 @@ class ExecutorRoom:
         registrar: Registrar,
         secrets: Secrets,
         options: ExecutorOptions,
+        admit: Admit | None = None,
     ) -> None:
+        self._admit = admit
         self._queue = queue
         self._blobs = blobs
         self._clock = clock
@@ -79,6 +87,7 @@ class ExecutorRoom:
         self._tasks: list[asyncio.Task[None]] = []
         self._subscriptions: list[Subscription] = []
         self._running = False
+        self._drained = Drained()
 
     async def start(self) -> None:
         """Listen for cancels and begin to announce. Raises QueueDown."""
@@ -92,6 +101,7 @@ class ExecutorRoom:
             await self._queue.subscribe("executor.cancel", self._cancelled),
             await self._queue.subscribe(ADOPTED, self._resumption.heard),
             await self._queue.subscribe(ASK_ANNOUNCE, self._asked),
+            await self._queue.subscribe(DRAIN, self._drain_noticed),
         ]
         self._queue.on_reconnect(self._announcer.changed)
         loop = asyncio.get_running_loop()
@@ -182,9 +192,12 @@ class ExecutorRoom:
                 hello = hellos.check(await link.receive())
         except TimeoutError:
             raise DependencyDown("no hello came in time") from None
+        if hello.pool_instance and self._admit is not None:
+            self._admit(link.peer.namespace, hello.pool_instance)
         await self._register(link, hello)
         loop = asyncio.get_running_loop()
-        self._supersede(link, hello)
+        if not hello.rotates:
+            self._supersede(link, hello)
         session = Session(link, hello, loop.time(), self._clock.now_us())
         self._name_groups(session, hello)
         tasks: list[asyncio.Task[None]] = []
@@ -200,8 +213,12 @@ class ExecutorRoom:
             ]
             for task in tasks:
                 task.add_done_callback(lambda done: _failed(session, done))
+            # From here on notices find it.
+            session.drain(drained=(session.namespace, session.instance_id) in self._drained)
             self._sessions[session] = None
             self._join(session)
+            if hello.rotates:
+                self._retire(session)
             await asyncio.wait((session.ended,))
             self._leave(session)
             # A write under way ends first: gRPC cannot say beside it how the stream ended.
@@ -240,10 +257,20 @@ class ExecutorRoom:
             if (
                 old.instance_id == hello.instance_id
                 and old.link.peer == link.peer
-                and not old.draining
+                and not old.leaving
             ):
                 self._leave(old)
                 old.end(DependencyDown("the instance has opened another stream"))
+
+    def _retire(self, session: Session) -> None:
+        """Drain the older streams of an instance: this one has taken their place."""
+        for old in list(self._sessions):
+            if (
+                old is not session
+                and old.instance_id == session.instance_id
+                and old.link.peer == session.link.peer
+            ):
+                self._drain(old, old.drain(leaving=True))
 
     def _name_groups(self, session: Session, hello: pb.Hello) -> None:
         for index, contract in enumerate(hello.components):
@@ -380,11 +407,11 @@ class ExecutorRoom:
                 if kind == "results":
                     dispatch.answers(session, message.results)
                 elif kind == "chunks":
-                    dispatch.chunks_in(session, message.chunks)
+                    dispatch.chunks.take(session, message.chunks)
                 elif kind == "heartbeat":
                     self._beat(session, message.heartbeat)
                 elif kind == "drain":
-                    self._drain(session)
+                    self._drain(session, session.drain(leaving=True))
                 else:
                     raise InvalidInput(
                         f"{kind or 'an empty message'} may not come now",
@@ -404,8 +431,21 @@ class ExecutorRoom:
             if held is not None and held.queued.heartbeat_timeout_ms:
                 held.heartbeat_at = now + held.queued.heartbeat_timeout_ms / 1000
 
-    def _drain(self, session: Session) -> None:
-        session.draining = True
+    async def _drain_noticed(self, data: bytes) -> None:
+        """People take an instance out of service, or back into it."""
+        try:
+            instance, drains = self._drained.hear(data)
+        except DecodeError:
+            self._dispatch.warn("drain_notice_malformed")
+            return
+        for session in list(self._sessions):
+            if (session.namespace, session.instance_id) == instance:
+                self._drain(session, session.drain(drained=drains))
+
+    def _drain(self, session: Session, changed: bool) -> None:
+        """Bring what a session has not been given elsewhere; or let it take tasks again."""
+        if not changed:
+            return
         for held in reversed(session.take_back()):
             self._dispatch.requeue(held)
         for group in session.groups:

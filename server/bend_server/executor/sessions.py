@@ -23,17 +23,20 @@ class Session:
         "connected_us",
         "control",
         "credit",
+        "drained",
         "draining",
         "ended",
         "free",
         "groups",
         "heard_at",
         "instance_id",
+        "leaving",
         "left",
         "link",
         "namespace",
         "next_due",
         "outbox",
+        "pool_instance",
         "running",
         "waiter",
     )
@@ -42,6 +45,7 @@ class Session:
         self.link = link
         self.namespace = link.peer.namespace
         self.instance_id = hello.instance_id
+        self.pool_instance = hello.pool_instance
         self.credit = hello.credit
         self.free = hello.credit
         self.running: dict[int, Held] = {}
@@ -53,7 +57,10 @@ class Session:
         self.heard_at = now
         self.connected_us = now_us
         self.next_due = NEVER
+        # It gets no new tasks: it asked for that (leaving), or people did (drained).
         self.draining = False
+        self.drained = False
+        self.leaving = False
         self.left = False
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.waiter: asyncio.Future[None] | None = None
@@ -66,6 +73,13 @@ class Session:
             self.ended.set_result(None)
         else:
             self.ended.set_exception(error)
+
+    def drain(self, *, leaving: bool = False, drained: bool | None = None) -> bool:
+        """Note who wants that it gets no new tasks; return whether it gets any changed."""
+        self.leaving = self.leaving or leaving
+        self.drained = self.drained if drained is None else drained
+        before, self.draining = self.draining, self.leaving or self.drained
+        return before != self.draining
 
     def kick(self) -> None:
         """There is something to write."""

@@ -30,6 +30,7 @@ from bend_server.language.names import (
 from bend_server.language.payloads import Memory, as_text, dump, load, show_fields
 from bend_server.language.rendering import output_renderer
 from bend_server.language.sources import Control, RepeatSource, TaskSource
+from bend_server.language.statements import check_statement
 from bend_server.language.templates import TOO_LARGE, Compiled, Templates
 
 _NOTHING: frozenset[str] = frozenset()
@@ -62,6 +63,7 @@ def compile_task(task: TaskSource, templates: Templates) -> None:
         secrets=kind == TaskKind.COMPONENT,
         places=task.places,
     )
+    check_statement(task, templates)
     if control is not None:
         _compile_keys(task, control, templates)
         if control.compensation is not None:
@@ -77,6 +79,7 @@ def _compile_undo(task: TaskSource, templates: Templates) -> None:
         secrets=task.kind == TaskKind.COMPONENT,
         places=task.places,
     )
+    check_statement(task, templates)
 
 
 def _compile_items(task: TaskSource, control: Control, templates: Templates) -> None:

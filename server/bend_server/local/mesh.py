@@ -3,6 +3,7 @@
 import json
 import ssl
 import sys
+from collections.abc import Mapping
 
 from bend_envoy import GatewaySettings, Upstream, arguments, render, render_secrets
 from bend_server.certificates import TRUST_DOMAIN, Authority, shared_secret, token
@@ -16,7 +17,8 @@ from bend_server.tls import client_context
 ADDRESS = "127.0.0.1"
 USER = "/user/dev"
 BUILTIN = "/component/builtin"
-BUILTIN_COMPONENTS = ("http", "model")
+# Those that every mesh serves; `shell` is off until the operator enables it.
+BUILTIN_COMPONENTS = ("http", "python", "grpc", "model", "sql", "kafka")
 IDENTITIES = ("/engine", "/executor", "/gateway", "/nats", "/bench", BUILTIN, USER)
 REGISTRY = "/registry"
 STOP_SERVER_S = 10.0
@@ -234,7 +236,9 @@ class Mesh:
         flags = ["--registry", f"{ADDRESS}:{self.registry_port}"]
         flags += ["--registry-role", self.registry_identity.removeprefix("/")]
         ready = self._healthy("executor", self.executor_port)
-        return self._server("executor", self.executor_port, flags, ready)
+        # The door that instances of pools dial.
+        more = {"BEND_URL": self.https_url, "BEND_POOLS_FILE": str(self.settings.pools)}
+        return self._server("executor", self.executor_port, flags, ready, more)
 
     def _healthy(self, cluster: str, port: int) -> Check:
         """Return a check whether a service listens and the gateway reaches it."""
@@ -247,11 +251,18 @@ class Mesh:
 
         return ready
 
-    def _server(self, role: str, port: int, flags: list[str], ready: Check) -> ProcessSpec:
+    def _server(
+        self,
+        role: str,
+        port: int,
+        flags: list[str],
+        ready: Check,
+        more: Mapping[str, str] | None = None,
+    ) -> ProcessSpec:
         return ProcessSpec(
             name=role,
             command=[*self._role(role, port), *flags],
-            environment=self._variables(),
+            environment={**self._variables(), **(more or {})},
             address=f"{ADDRESS}:{port}",
             log=self.home.log(role),
             ready=ready,
@@ -317,6 +328,7 @@ class Mesh:
             "BEND_MODEL_PATH": str(settings.model_path or ""),
             "BEND_LOG_LEVEL": settings.log_level,
             "BEND_HTTP_ALLOW": settings.http_allow,
+            "BEND_BREAKING_CONTRACTS": settings.breaking_contracts,
             "BEND_COMPONENTS_FILE": str(settings.components_file or ""),
             "BEND_SECRETS_DIR": str(settings.secrets_dir or ""),
             "BEND_OTLP_ENDPOINT": settings.otlp_endpoint,

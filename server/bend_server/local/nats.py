@@ -46,13 +46,15 @@ SUBJECTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "engine.>",
             "executor.cancel",
             "executor.announce",
+            "executor.drain",
+            "registry.announce",
             "$JS.API.INFO",
             "$JS.API.STREAM.>",
             "$JS.API.CONSUMER.>",
             "$JS.API.DIRECT.GET.>",
             "$JS.ACK.>",
         ),
-        ("engine.>", "registry.announce"),
+        ("engine.>", "registry.announce", "executor.announce", "executor.drain"),
     ),
     "executor": (
         (
@@ -60,6 +62,7 @@ SUBJECTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "chunks.>",
             "registry.announce",
             "executor.adopted",
+            "executor.pools",
             "engine.open.*",
             "engine.started.*",
             "$JS.API.STREAM.INFO.*",
@@ -67,9 +70,20 @@ SUBJECTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "$JS.API.CONSUMER.MSG.NEXT.TASKS.>",
             "$JS.ACK.TASKS.>",
         ),
-        ("executor.cancel", "executor.adopted", "executor.announce"),
+        (
+            "executor.cancel",
+            "executor.adopted",
+            "executor.announce",
+            "executor.drain",
+            "executor.pools",
+            "engine.demand",
+            "registry.announce",
+        ),
     ),
-    "registry": (("executor.announce", "$JS.API.STREAM.INFO.*"), ("registry.announce",)),
+    "registry": (
+        ("executor.announce", "executor.drain", "registry.announce", "$JS.API.STREAM.INFO.*"),
+        ("executor.announce", "executor.drain", "registry.announce"),
+    ),
 }
 
 

@@ -15,6 +15,8 @@ CHUNKS = "CHUNKS"
 
 # Whoever starts and has not heard the executors yet asks them to announce themselves at once.
 ASK_ANNOUNCE = "executor.announce"
+# Registries tell executors which instances get nothing new.
+DRAIN = "executor.drain"
 
 
 class QueueDown(Exception):

@@ -1,6 +1,6 @@
 """SQL as the engine sees it: fenced group commits, leases, and reads for recovery."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -401,8 +401,20 @@ class ComponentRow(NamedTuple):
     created_us: int
 
 
+class VersionPolicy(NamedTuple):
+    """What was decided about the versions of one component.
+
+    `weights` are (version, part of the new tasks), () when the newest takes all.
+    """
+
+    namespace: str
+    name: str
+    weights: tuple[tuple[str, int], ...]
+    deprecated: tuple[str, ...]
+
+
 class RegistryStore(Protocol):
-    """Components and versions."""
+    """Components, versions, and what was decided about them."""
 
     async def put_version(self, row: ComponentRow) -> tuple[ComponentRow, bool]:
         """Store a version; the same digest again answers the stored row and False.
@@ -419,4 +431,24 @@ class RegistryStore(Protocol):
         self, namespace: str, *, query: str, after: str | None, limit: int
     ) -> list[tuple[ComponentRow, int]]:
         """List (newest version, how many versions) by name, strictly after one."""
+        ...
+
+    async def set_deprecated(
+        self, namespace: str, name: str, version: str, deprecated: bool
+    ) -> ComponentRow | None:
+        """Deprecate a version, or take that back; None when it is unknown."""
+        ...
+
+    async def set_weights(
+        self, namespace: str, name: str, weights: Mapping[str, int], now_us: int
+    ) -> list[str]:
+        """Replace a component's weights in one transaction.
+
+        Returns the versions that are not registered, sorted; then nothing was written. Without
+        weights a component that is unknown is named.
+        """
+        ...
+
+    async def policies(self, namespace: str = "", name: str = "") -> list[VersionPolicy]:
+        """Return the policies of all components that have one, or of one component, by name."""
         ...

@@ -1,6 +1,6 @@
 """Who serves what right now, from the executors' announcements; forgotten after 10 s of silence."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from bend.internal.v1 import control_pb2
@@ -47,6 +47,9 @@ class Instances:
         One that was overtaken by a later one of the same incarnation is dropped. A new incarnation
         is believed at once, because the old one is dead.
         """
+        if not message.executor:
+            # A registry's policies, which engines follow.
+            return
         known = self._heard.get(message.executor)
         if (
             known is not None
@@ -72,10 +75,27 @@ class Instances:
         """Return the live instances of a component, by instance id, at most 10,000."""
         self._expire(now_us)
         found = [
+            one for one in self._all() if one.component == component and one.namespace == namespace
+        ]
+        found.sort(key=lambda entry: (entry.instance_id, entry.version))
+        return found[:INSTANCES_SHOWN_MAX]
+
+    def named(self, namespace: str, instance_id: str, now_us: int) -> list[LiveInstance]:
+        """Return what one instance serves, by component and version; [] when it is not live."""
+        self._expire(now_us)
+        found = [
+            one
+            for one in self._all()
+            if one.instance_id == instance_id and one.namespace == namespace
+        ]
+        return sorted(found, key=lambda entry: (entry.component, entry.version))
+
+    def _all(self) -> Iterator[LiveInstance]:
+        return (
             LiveInstance(
                 instance_id=instance.instance_id,
-                namespace=namespace,
-                component=component,
+                namespace=group.namespace,
+                component=group.component,
                 version=group.version,
                 labels=dict(group.labels),
                 executor=executor,
@@ -86,11 +106,8 @@ class Instances:
             )
             for executor, heard in self._heard.items()
             for group in heard.groups
-            if group.component == component and group.namespace == namespace
             for instance in group.instances
-        ]
-        found.sort(key=lambda entry: (entry.instance_id, entry.version))
-        return found[:INSTANCES_SHOWN_MAX]
+        )
 
     def counts(self, namespace: str, now_us: int) -> dict[str, int]:
         """Return component → how many live instances serve it, all versions together."""

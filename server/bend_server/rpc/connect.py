@@ -9,6 +9,7 @@ from bend.v1 import executor_service_pb2, executor_service_pb2_grpc
 from bend_server.core.errors import InvalidInput
 from bend_server.ports.links import LinkBroken, LinkPeer, WorkerLink
 from bend_server.rpc.identity import peer
+from bend_server.rpc.pool_rpcs import PoolDesk, PoolRpcs
 from bend_server.rpc.server import Service, service
 from bend_server.rpc.validation import UNREADABLE, UNREADABLE_TEXT
 
@@ -59,14 +60,16 @@ class GrpcLink:
             raise LinkBroken(str(error)) from error
 
 
-class ExecutorServicer(executor_service_pb2_grpc.ExecutorServiceServicer):
+class ExecutorServicer(PoolRpcs, executor_service_pb2_grpc.ExecutorServiceServicer):
     """Serves `ExecutorService`.
 
     Args:
         room: the executor.
+        desk: the use cases of pools; None: it keeps none.
     """
 
-    def __init__(self, room: Room) -> None:
+    def __init__(self, room: Room, desk: PoolDesk | None) -> None:
+        super().__init__(desk)
         self._room = room
 
     async def Connect(
@@ -81,10 +84,10 @@ class ExecutorServicer(executor_service_pb2_grpc.ExecutorServiceServicer):
         )
 
 
-def executor_service(room: Room) -> Service:
+def executor_service(room: Room, desk: PoolDesk | None = None) -> Service:
     """Describe the service, for rpc.server.serve."""
     return service(
         executor_service_pb2.DESCRIPTOR.services_by_name["ExecutorService"],
         executor_service_pb2_grpc.add_ExecutorServiceServicer_to_server,
-        ExecutorServicer(room),
+        ExecutorServicer(room, desk),
     )

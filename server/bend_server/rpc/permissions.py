@@ -22,6 +22,9 @@ _ALL = frozenset(
         "executions:signal",
         "components:read",
         "components:register",
+        # Which versions and instances get tasks.
+        "components:operate",
+        "pools:admin",
         "tasks:serve",
     )
 )
@@ -30,7 +33,7 @@ GRANTS: dict[str, frozenset[str]] = {
     "user": _ALL,
     "bench": _ALL,
     "engine": frozenset(("components:read", "executions:read", "workflows:cancel")),
-    "executor": frozenset(("components:read", "components:register")),
+    "executor": frozenset(("components:read", "components:register", "pools:sync")),
     "component": frozenset(("tasks:serve", "components:read")),
     "registry": frozenset(("components:read",)),
     "gateway": frozenset(),
@@ -114,6 +117,10 @@ RULES: dict[str, Rule] = {
             "ListComponents": ("components:read", _USUAL, True),
             "ListComponentVersions": ("components:read", _USUAL, True),
             "ListInstances": ("components:read", _USUAL, True),
+            "DeprecateComponentVersion": ("components:operate", _USUAL, True),
+            "CheckCompatibility": ("components:read", _USUAL, True),
+            "DrainInstance": ("components:operate", _USUAL, True),
+            "SetComponentWeights": ("components:operate", _USUAL, True),
         },
     ),
     **_rules(
@@ -128,7 +135,23 @@ RULES: dict[str, Rule] = {
         {"GetReadiness": (PUBLIC, _USUAL, True), "GetOpenApi": (PUBLIC, _USUAL, True)},
     ),
     # The stream carries many small results: its servicer checks what it takes, once.
-    **_rules("bend.v1.ExecutorService", _EXECUTOR, {"Connect": ("tasks:serve", None, False)}),
+    **_rules(
+        "bend.v1.ExecutorService",
+        _EXECUTOR,
+        {
+            "Connect": ("tasks:serve", None, False),
+            "ListPools": ("components:read", _USUAL, True),
+            "GetPoolStats": ("components:read", _USUAL, True),
+            "PutPool": ("pools:admin", _USUAL, True),
+            "ScalePool": ("pools:admin", _USUAL, True),
+            "DeletePool": ("pools:admin", _USUAL, True),
+        },
+    ),
+    **_rules(
+        "bend.internal.v1.PoolService",
+        frozenset(("executor",)),
+        {"SyncPools": ("pools:sync", _USUAL, True), "ChangePool": ("pools:sync", _USUAL, True)},
+    ),
     **_rules(
         "grpc.health.v1.Health",
         _MESH,

@@ -1,18 +1,26 @@
-"""The registry as executors reach it: RegisterComponent over mutual TLS."""
+"""The registry as executors reach it, over mutual TLS: contracts and pools."""
 
 from pathlib import Path
 
 import grpc
 import grpc.aio
 
+from bend.internal.v1 import pool_service_pb2, pool_service_pb2_grpc
 from bend.v1 import component_pb2, registry_service_pb2, registry_service_pb2_grpc
-from bend_server.core.errors import DependencyDown, DomainError, InvalidInput, WrongState
+from bend_server.core.errors import (
+    DependencyDown,
+    DomainError,
+    InvalidInput,
+    LimitExceeded,
+    NotFound,
+    WrongState,
+)
 
 CALL_S = 8.0
 
 
 class RegistryClient:
-    """Stores contracts at the registry; implements ports.links.Registrar.
+    """The registry's client; implements ports.links.Registrar and ports.pools.PoolRegistry.
 
     Args:
         target: `host:port` of the registry.
@@ -40,6 +48,32 @@ class RegistryClient:
             await stub.RegisterComponent(request, timeout=CALL_S, wait_for_ready=True)
         except grpc.aio.AioRpcError as error:
             raise _translated(error) from error
+
+    async def sync_pools(
+        self, request: pool_service_pb2.SyncPoolsRequest
+    ) -> pool_service_pb2.SyncPoolsResponse:
+        """See ports.pools.PoolRegistry."""
+        stub = pool_service_pb2_grpc.PoolServiceStub(await self._open())  # type: ignore[no-untyped-call]
+        try:
+            answer: pool_service_pb2.SyncPoolsResponse = await stub.SyncPools(
+                request, timeout=CALL_S
+            )
+        except grpc.aio.AioRpcError as error:
+            raise _translated(error) from error
+        return answer
+
+    async def change_pool(
+        self, request: pool_service_pb2.ChangePoolRequest
+    ) -> pool_service_pb2.ChangePoolResponse:
+        """See ports.pools.PoolRegistry."""
+        stub = pool_service_pb2_grpc.PoolServiceStub(await self._open())  # type: ignore[no-untyped-call]
+        try:
+            answer: pool_service_pb2.ChangePoolResponse = await stub.ChangePool(
+                request, timeout=CALL_S, wait_for_ready=True
+            )
+        except grpc.aio.AioRpcError as error:
+            raise _translated(error) from error
+        return answer
 
     async def close(self) -> None:
         """Close the connection. Idempotent."""
@@ -74,4 +108,8 @@ def _translated(error: grpc.aio.AioRpcError) -> DomainError:
         return WrongState(text, reason="CONTRACT_MISMATCH")
     if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
         return InvalidInput(text)
+    if error.code() is grpc.StatusCode.NOT_FOUND:
+        return NotFound(text, reason="POOL_NOT_FOUND")
+    if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return LimitExceeded(text)
     return DependencyDown(f"the registry cannot be reached: {error.code().name}")

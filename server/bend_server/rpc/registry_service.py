@@ -41,7 +41,9 @@ class RegistryService(registry_service_pb2_grpc.RegistryServiceServicer):
         versions, row = await self._registry.component(namespace, request.name, request.version)
         counts = self._registry.instance_counts(namespace)
         return pb.GetComponentResponse(
-            component=_component(versions[0], len(versions), counts), version=_version(row)
+            component=_component(versions[0], len(versions), counts),
+            version=_version(row),
+            weights=_weights(await self._registry.weights(namespace, request.name)),
         )
 
     async def ListComponents(self, request: pb.ListComponentsRequest, context: Any) -> Any:
@@ -91,6 +93,56 @@ class RegistryService(registry_service_pb2_grpc.RegistryServiceServicer):
             ]
         )
 
+    async def DeprecateComponentVersion(
+        self, request: pb.DeprecateComponentVersionRequest, context: Any
+    ) -> Any:
+        row = await self._registry.deprecate(
+            identity.peer(context).namespace,
+            request.name,
+            request.version,
+            deprecated=not request.restore,
+        )
+        return pb.DeprecateComponentVersionResponse(version=_version(row))
+
+    async def CheckCompatibility(self, request: pb.CheckCompatibilityRequest, context: Any) -> Any:
+        found = await self._registry.compare(
+            identity.peer(context).namespace,
+            request.name,
+            version=request.version,
+            base=request.base_version,
+            contract=contract_of(request.contract) if request.HasField("contract") else None,
+        )
+        return pb.CheckCompatibilityResponse(
+            compatible=not found.breaking,
+            base_version=found.base or "",
+            version=found.version,
+            changes=[
+                pb.ContractChange(
+                    kind=change.kind.name,
+                    path=change.path,
+                    message=change.message,
+                    breaking=change.breaking,
+                )
+                for change in found.changes
+            ],
+        )
+
+    async def DrainInstance(self, request: pb.DrainInstanceRequest, context: Any) -> Any:
+        found = await self._registry.drain(
+            identity.peer(context).namespace, request.instance_id, drain=not request.restore
+        )
+        return pb.DrainInstanceResponse(instances=[_instance(entry) for entry in found])
+
+    async def SetComponentWeights(
+        self, request: pb.SetComponentWeightsRequest, context: Any
+    ) -> Any:
+        weights = {one.version: one.weight for one in request.weights}
+        if len(weights) < len(request.weights):
+            raise InvalidInput("a version is there twice", field="weights")
+        namespace = identity.peer(context).namespace
+        stored = await self._registry.set_weights(namespace, request.name, weights)
+        return pb.SetComponentWeightsResponse(weights=_weights(stored))
+
 
 def contract_of(message: component_pb2.ComponentContract) -> Contract:
     """Return what a message promises; labels belong to the instance and are left out."""
@@ -133,6 +185,10 @@ def _version(row: ComponentRow) -> component_pb2.ComponentVersion:
     )
     stamp(message.create_time, row.created_us)
     return message
+
+
+def _weights(stored: list[tuple[str, int]]) -> list[pb.VersionWeight]:
+    return [pb.VersionWeight(version=version, weight=weight) for version, weight in stored]
 
 
 def _instance(entry: LiveInstance) -> component_pb2.Instance:

@@ -10,6 +10,7 @@ from bend_server.core.errors import InvariantBroken, LeaseLost, LimitExceeded
 from bend_server.core.ids import PARTITIONS
 from bend_server.core.model import EventRow, FinishRow, ResultRow, StartRow
 from bend_server.ports.clock import Clock
+from bend_server.ports.pools import PoolRow
 from bend_server.ports.store import (
     Batch,
     Committed,
@@ -75,6 +76,8 @@ class MemoryDatabase:
         self.workflows: dict[tuple[str, str], WorkflowSummary] = {}
         self.revisions: dict[tuple[str, str, int], StoredRevision] = {}
         self.components: dict[tuple[str, str], dict[str, ComponentRow]] = {}
+        self.weights: dict[tuple[str, str], dict[str, int]] = {}
+        self.pools: dict[tuple[str, str], PoolRow] = {}
         self.control = ControlTables()
 
     def valid(self, lease: Lease) -> bool:

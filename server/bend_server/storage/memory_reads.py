@@ -1,16 +1,18 @@
 """Reads, workflows and the registry in memory: twins of the SQL stores."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from bend_server.core.model import EventRow, ResultRow
 from bend_server.ports.store import (
     ComponentRow,
     ExecutionSummary,
     StoredRevision,
+    VersionPolicy,
     WorkflowSummary,
 )
 from bend_server.storage.memory import MemoryDatabase, Record, label_matches
 from bend_server.storage.memory_control import MemoryControlReads
+from bend_server.storage.policies import policies_of, unregistered
 from bend_server.storage.rules import judge_revision, judge_version
 from bend_server.storage.versions import version_key
 
@@ -244,3 +246,40 @@ class MemoryRegistryStore:
             if space == namespace and (after is None or name > after) and query.lower() in text:
                 found.append((newest, len(versions)))
         return found[:limit]
+
+    async def set_deprecated(
+        self, namespace: str, name: str, version: str, deprecated: bool
+    ) -> ComponentRow | None:
+        """Deprecate a version, or take that back."""
+        versions = self._db.components.get((namespace, name), {})
+        if version not in versions:
+            return None
+        row = versions[version] = versions[version]._replace(deprecated=deprecated)
+        return row
+
+    async def set_weights(
+        self, namespace: str, name: str, weights: Mapping[str, int], now_us: int
+    ) -> list[str]:
+        """Replace a component's weights."""
+        known = self._db.components.get((namespace, name), {})
+        missing = unregistered(name, weights, known)
+        if not missing:
+            self._db.weights[namespace, name] = dict(weights)
+        return missing
+
+    async def policies(self, namespace: str = "", name: str = "") -> list[VersionPolicy]:
+        """Return the policies."""
+        return policies_of(
+            (
+                (space, component, version, weight)
+                for (space, component), weights in self._db.weights.items()
+                for version, weight in weights.items()
+                if not name or (space, component) == (namespace, name)
+            ),
+            (
+                (space, component, row.version)
+                for (space, component), versions in self._db.components.items()
+                for row in versions.values()
+                if row.deprecated and (not name or (space, component) == (namespace, name))
+            ),
+        )

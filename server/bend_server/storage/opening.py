@@ -8,6 +8,7 @@ from sqlalchemy.exc import ArgumentError
 from bend_server.ports.clock import Clock
 from bend_server.storage.faults import OpenError
 from bend_server.storage.sql_catalog import SqlRegistryStore, SqlWorkflowStore
+from bend_server.storage.sql_pools import SqlPoolStore
 from bend_server.storage.sql_reads import SqlReadStore
 from bend_server.storage.sqlite import SqliteDatabase
 from bend_server.storage.sqlite_commit import SqliteEngineStore
@@ -55,6 +56,7 @@ async def _open_sqlite(path: Path, clock: Clock) -> Stores:
         reads=SqlReadStore(database),
         workflows=SqlWorkflowStore(database),
         registry=SqlRegistryStore(database),
+        pools=SqlPoolStore(database),
         close=database.close,
     )
 
@@ -76,5 +78,6 @@ async def _open_postgres(url: URL, clock: Clock) -> Stores:
         reads=SqlReadStore(database),
         workflows=SqlWorkflowStore(database),
         registry=SqlRegistryStore(database),
+        pools=SqlPoolStore(database),
         close=database.close,
     )

@@ -1,9 +1,12 @@
 """Workflows and the registry, in SQL that both databases run."""
 
+from collections.abc import Mapping
+
 from sqlalchemy import Connection, func, insert, or_, select, update
 
-from bend_server.ports.store import ComponentRow, WorkflowSummary
+from bend_server.ports.store import ComponentRow, VersionPolicy, WorkflowSummary
 from bend_server.storage.database import Database
+from bend_server.storage.policies import read_policies, write_deprecated, write_weights
 from bend_server.storage.rules import judge_revision, judge_version
 from bend_server.storage.sql_reads import find_workflow
 from bend_server.storage.tables import component, component_version, workflow, workflow_revision
@@ -179,6 +182,31 @@ class SqlRegistryStore:
         wanted = wanted.order_by(columns.name).limit(limit)
         found = await self._db.query(lambda connection: connection.execute(wanted).all())
         return [(_component(row[:-1]), int(row[-1])) for row in found]
+
+    async def set_deprecated(
+        self, namespace: str, name: str, version: str, deprecated: bool
+    ) -> ComponentRow | None:
+        """Deprecate a version, or take that back."""
+
+        def mark(connection: Connection) -> ComponentRow | None:
+            if not write_deprecated(connection, namespace, name, version, deprecated):
+                return None
+            versions = _versions(connection, namespace, name)
+            return next(row for row in versions if row.version == version)
+
+        return await self._db.write(mark)
+
+    async def set_weights(
+        self, namespace: str, name: str, weights: Mapping[str, int], now_us: int
+    ) -> list[str]:
+        """Replace a component's weights."""
+        return await self._db.write(
+            lambda connection: write_weights(connection, namespace, name, weights, now_us)
+        )
+
+    async def policies(self, namespace: str = "", name: str = "") -> list[VersionPolicy]:
+        """Return the policies."""
+        return await self._db.query(lambda connection: read_policies(connection, namespace, name))
 
 
 def _component(values: tuple[object, ...]) -> ComponentRow:

@@ -3,8 +3,10 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from bend_server.ports.pools import PoolStore
 from bend_server.ports.store import EngineStore, ReadStore, RegistryStore, WorkflowStore
 from bend_server.storage.memory import MemoryDatabase, MemoryEngineStore
+from bend_server.storage.memory_pools import MemoryPoolStore
 from bend_server.storage.memory_reads import (
     MemoryReadStore,
     MemoryRegistryStore,
@@ -25,6 +27,7 @@ class Stores:
     reads: ReadStore
     workflows: WorkflowStore
     registry: RegistryStore
+    pools: PoolStore
     close: Callable[[], Awaitable[None]]
 
 
@@ -40,5 +43,6 @@ def memory_stores(database: MemoryDatabase) -> Stores:
         reads=MemoryReadStore(database),
         workflows=MemoryWorkflowStore(database),
         registry=MemoryRegistryStore(database),
+        pools=MemoryPoolStore(database),
         close=close,
     )

@@ -28,6 +28,8 @@ SUBJECTS = [
     ("chunks.0", "executor"),
     *((f"engine.command.{slot}", "engine") for slot in range(SLOTS)),
     *((f"engine.finished.{slot}", "engine") for slot in range(SLOTS)),
+    *((f"engine.slots.{slot}", "engine") for slot in range(SLOTS)),
+    *((f"engine.mail.{slot}", "engine") for slot in range(SLOTS)),
     ("executor.cancel", "engine"),
 ]
 

@@ -14,6 +14,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from bend.v1 import (
     engine_service_pb2_grpc,
+    executor_service_pb2_grpc,
     registry_service_pb2_grpc,
 )
 
@@ -58,7 +59,7 @@ class Refusal(Exception):
 
 
 class FakeEngine:
-    """Serves EngineService and RegistryService on loopback, in a thread of its own.
+    """Serves EngineService, RegistryService and pools on loopback, in a thread of its own.
 
     `script[method]` is a list of answers, used up in order, the last one for ever: a message, a
     Refusal, a list of both (a stream), or a function from the request to any of these.
@@ -109,6 +110,10 @@ class FakeEngine:
             (
                 registry_service_pb2_grpc.RegistryServiceServicer,
                 registry_service_pb2_grpc.add_RegistryServiceServicer_to_server,
+            ),
+            (
+                executor_service_pb2_grpc.ExecutorServiceServicer,
+                executor_service_pb2_grpc.add_ExecutorServiceServicer_to_server,
             ),
         ):
             names = [name for name in vars(base) if name[0].isupper()]

@@ -27,6 +27,7 @@ OWN = {
     "completion": ("bend.cli.main", "completion"),
     "components": ("bend.cli.components", "components"),
     "executions": ("bend.cli.executions", "executions"),
+    "pools": ("bend.cli.pools", "pools"),
     "run": ("bend.cli.run", "run"),
     "version": ("bend.cli.main", "version"),
     "wait": ("bend.cli.run", "wait"),

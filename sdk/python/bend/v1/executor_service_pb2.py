@@ -24,16 +24,34 @@ _sym_db = _symbol_database.Default()
 
 from bend.v1 import component_pb2 as bend_dot_v1_dot_component__pb2
 from bend.v1 import failure_pb2 as bend_dot_v1_dot_failure__pb2
+from bend.v1 import pool_pb2 as bend_dot_v1_dot_pool__pb2
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
+from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x62\x65nd/v1/executor_service.proto\x12\x07\x62\x65nd.v1\x1a\x17\x62\x65nd/v1/component.proto\x1a\x15\x62\x65nd/v1/failure.proto\x1a\x1b\x62uf/validate/validate.proto\"\xda\x01\n\x0e\x43onnectRequest\x12\x1f\n\x05hello\x18\x01 \x01(\x0b\x32\x0e.bend.v1.HelloH\x00\x12+\n\x07results\x18\x02 \x01(\x0b\x32\x18.bend.v1.TaskResultBatchH\x00\x12%\n\x06\x63hunks\x18\x03 \x01(\x0b\x32\x13.bend.v1.ChunkBatchH\x00\x12\'\n\theartbeat\x18\x04 \x01(\x0b\x32\x12.bend.v1.HeartbeatH\x00\x12\x1f\n\x05\x64rain\x18\x05 \x01(\x0b\x32\x0e.bend.v1.DrainH\x00\x42\t\n\x07message\"\xb3\x01\n\x0f\x43onnectResponse\x12#\n\x07welcome\x18\x01 \x01(\x0b\x32\x10.bend.v1.WelcomeH\x00\x12#\n\x05tasks\x18\x02 \x01(\x0b\x32\x12.bend.v1.TaskBatchH\x00\x12\'\n\x07\x63\x61ncels\x18\x03 \x01(\x0b\x32\x14.bend.v1.CancelBatchH\x00\x12\"\n\x07go_away\x18\x04 \x01(\x0b\x32\x0f.bend.v1.GoAwayH\x00\x42\t\n\x07message\"\xe0\x01\n\x05Hello\x12\x18\n\x10protocol_version\x18\x01 \x01(\x05\x12\x1f\n\x0binstance_id\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x15\n\x03sdk\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12;\n\ncomponents\x18\x04 \x03(\x0b\x32\x1a.bend.v1.ComponentContractB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x80\x02\x12\x1b\n\x06\x63redit\x18\x05 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\x80\x80\x04(\x01\x12+\n\x04held\x18\x06 \x03(\x0b\x32\x11.bend.v1.HeldTaskB\n\xbaH\x07\x92\x01\x04\x10\x80\x80\x04\":\n\x08HeldTask\x12\x0e\n\x06run_id\x18\x01 \x01(\x06\x12\x1e\n\x0cresume_token\x18\x02 \x01(\x0c\x42\x08\xbaH\x05z\x03\x18\x80\x08\"c\n\x07Welcome\x12\x10\n\x08\x65xecutor\x18\x01 \x01(\t\x12\x1d\n\x15heartbeat_interval_ms\x18\x02 \x01(\x05\x12\x0c\n\x04kept\x18\x03 \x03(\x06\x12\x19\n\x11payload_bytes_max\x18\x04 \x01(\x05\"(\n\tHeartbeat\x12\x1b\n\x07run_ids\x18\x01 \x03(\x06\x42\n\xbaH\x07\x92\x01\x04\x10\x80\x80\x04\"\x07\n\x05\x44rain\"*\n\x06GoAway\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x10\n\x08grace_ms\x18\x02 \x01(\x05\")\n\tTaskBatch\x12\x1c\n\x05tasks\x18\x01 \x03(\x0b\x32\r.bend.v1.Task\"\xfe\x01\n\x04Task\x12\x0e\n\x06run_id\x18\x01 \x01(\x06\x12\x11\n\tcomponent\x18\x02 \x01(\r\x12\r\n\x05input\x18\x03 \x01(\x0c\x12\x14\n\x0c\x65xecution_id\x18\x04 \x01(\t\x12\x0c\n\x04task\x18\x05 \x01(\t\x12\x0c\n\x04item\x18\x06 \x01(\r\x12\x0f\n\x07\x61ttempt\x18\x07 \x01(\r\x12\x11\n\titeration\x18\x08 \x01(\r\x12\x12\n\ntimeout_ms\x18\t \x01(\r\x12\x1c\n\x14heartbeat_timeout_ms\x18\n \x01(\r\x12\x14\n\x0cresume_token\x18\x0b \x01(\x0c\x12\x13\n\x0btraceparent\x18\x0c \x01(\t\x12\x11\n\tnamespace\x18\r \x01(\t\"B\n\x0fTaskResultBatch\x12/\n\x07results\x18\x01 \x03(\x0b\x32\x13.bend.v1.TaskResultB\t\xbaH\x06\x92\x01\x03\x10\x80\x08\"\xb1\x01\n\nTaskResult\x12\x0e\n\x06run_id\x18\x01 \x01(\x06\x12\x10\n\x06output\x18\x02 \x01(\x0cH\x00\x12#\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x10.bend.v1.FailureH\x00\x12\'\n\tcancelled\x18\x06 \x01(\x0b\x32\x12.bend.v1.CancelledH\x00\x12\x13\n\x0b\x63hunk_count\x18\x04 \x01(\r\x12\x13\n\x0b\x64uration_us\x18\x05 \x01(\rB\t\n\x07outcome\"\x0b\n\tCancelled\"7\n\nChunkBatch\x12)\n\x06\x63hunks\x18\x01 \x03(\x0b\x32\x0e.bend.v1.ChunkB\t\xbaH\x06\x92\x01\x03\x10\x80\x08\"\xa7\x01\n\x05\x43hunk\x12\x0e\n\x06run_id\x18\x01 \x01(\x06\x12\r\n\x05index\x18\x02 \x01(\r\x12!\n\x04kind\x18\x03 \x01(\x0e\x32\x13.bend.v1.Chunk.Kind\x12\x17\n\x04\x64\x61ta\x18\x04 \x01(\x0c\x42\t\xbaH\x06z\x04\x18\x80\x80\x10\x12\x0f\n\x07time_us\x18\x05 \x01(\x03\"2\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0b\n\x07PARTIAL\x10\x01\x12\x07\n\x03LOG\x10\x02\"0\n\x0b\x43\x61ncelBatch\x12\x0f\n\x07run_ids\x18\x01 \x03(\x06\x12\x10\n\x08grace_ms\x18\x02 \x01(\x05\x32S\n\x0f\x45xecutorService\x12@\n\x07\x43onnect\x12\x17.bend.v1.ConnectRequest\x1a\x18.bend.v1.ConnectResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x62\x65nd/v1/executor_service.proto\x12\x07\x62\x65nd.v1\x1a\x17\x62\x65nd/v1/component.proto\x1a\x15\x62\x65nd/v1/failure.proto\x1a\x12\x62\x65nd/v1/pool.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\"L\n\x10ListPoolsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80 \"P\n\x11ListPoolsResponse\x12\"\n\x05pools\x18\x01 \x03(\x0b\x32\x13.bend.v1.PoolStatus\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\".\n\x13GetPoolStatsRequest\x12\x17\n\x04name\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\"^\n\x14GetPoolStatsResponse\x12#\n\x06status\x18\x01 \x01(\x0b\x32\x13.bend.v1.PoolStatus\x12!\n\x05stats\x18\x02 \x01(\x0b\x32\x12.bend.v1.PoolStats\"N\n\x0ePutPoolRequest\x12\x17\n\x04name\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12#\n\x04pool\x18\x02 \x01(\x0b\x32\r.bend.v1.PoolB\x06\xbaH\x03\xc8\x01\x01\"?\n\x0fPutPoolResponse\x12\x1b\n\x04pool\x18\x01 \x01(\x0b\x32\r.bend.v1.Pool\x12\x0f\n\x07\x63hanged\x18\x02 \x01(\x08\"]\n\x10ScalePoolRequest\x12\x17\n\x04name\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\"\n\tinstances\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00H\x00\x88\x01\x01\x42\x0c\n\n_instances\"8\n\x11ScalePoolResponse\x12#\n\x06status\x18\x01 \x01(\x0b\x32\x13.bend.v1.PoolStatus\",\n\x11\x44\x65letePoolRequest\x12\x17\n\x04name\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\"\x14\n\x12\x44\x65letePoolResponse\"\xda\x01\n\x0e\x43onnectRequest\x12\x1f\n\x05hello\x18\x01 \x01(\x0b\x32\x0e.bend.v1.HelloH\x00\x12+\n\x07results\x18\x02 \x01(\x0b\x32\x18.bend.v1.TaskResultBatchH\x00\x12%\n\x06\x63hunks\x18\x03 \x01(\x0b\x32\x13.bend.v1.ChunkBatchH\x00\x12\'\n\theartbeat\x18\x04 \x01(\x0b\x32\x12.bend.v1.HeartbeatH\x00\x12\x1f\n\x05\x64rain\x18\x05 \x01(\x0b\x32\x0e.bend.v1.DrainH\x00\x42\t\n\x07message\"\xb3\x01\n\x0f\x43onnectResponse\x12#\n\x07welcome\x18\x01 \x01(\x0b\x32\x10.bend.v1.WelcomeH\x00\x12#\n\x05tasks\x18\x02 \x01(\x0b\x32\x12.bend.v1.TaskBatchH\x00\x12\'\n\x07\x63\x61ncels\x18\x03 \x01(\x0b\x32\x14.bend.v1.CancelBatchH\x00\x12\"\n\x07go_away\x18\x04 \x01(\x0b\x32\x0f.bend.v1.GoAwayH\x00\x42\t\n\x07message\"\x92\x02\n\x05Hello\x12\x18\n\x10protocol_version\x18\x01 \x01(\x05\x12\x1f\n\x0binstance_id\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x15\n\x03sdk\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12;\n\ncomponents\x18\x04 \x03(\x0b\x32\x1a.bend.v1.ComponentContractB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x80\x02\x12\x1b\n\x06\x63redit\x18\x05 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\x80\x80\x04(\x01\x12+\n\x04held\x18\x06 \x03(\x0b\x32\x11.bend.v1.HeldTaskB\n\xbaH\x07\x92\x01\x04\x10\x80\x80\x04\x12\x0f\n\x07rotates\x18\x07 \x01(\x08\x12\x1f\n\rpool_instance\x18\x08 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\":\n\x08HeldTask\x12\x0e\n\x06run_id\x18\x01 \x01(\x06\x12\x1e\n\x0cresume_token\x18\x02 \x01(\x0c\x42\x08\xbaH\x05z\x03\x18\x80\x08\"c\n\x07Welcome\x12\x10\n\x08\x65xecutor\x18\x01 \x01(\t\x12\x1d\n\x15heartbeat_interval_ms\x18\x02 \x01(\x05\x12\x0c\n\x04kept\x18\x03 \x03(\x06\x12\x19\n\x11payload_bytes_max\x18\x04 \x01(\x05\"(\n\tHeartbeat\x12\x1b\n\x07run_ids\x18\x01 \x03(\x06\x42\n\xbaH\x07\x92\x01\x04\x10\x80\x80\x04\"\x07\n\x05\x44rain\"*\n\x06GoAway\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x10\n\x08grace_ms\x18\x02 \x01(\x05\")\n\tTaskBatch\x12\x1c\n\x05tasks\x18\x01 \x03(\x0b\x32\r.bend.v1.Task\"\xfe\x01\n\x04Task\x12\x0e\n\x06run_id\x18\x01 \x01(\x06\x12\x11\n\tcomponent\x18\x02 \x01(\r\x12\r\n\x05input\x18\x03 \x01(\x0c\x12\x14\n\x0c\x65xecution_id\x18\x04 \x01(\t\x12\x0c\n\x04task\x18\x05 \x01(\t\x12\x0c\n\x04item\x18\x06 \x01(\r\x12\x0f\n\x07\x61ttempt\x18\x07 \x01(\r\x12\x11\n\titeration\x18\x08 \x01(\r\x12\x12\n\ntimeout_ms\x18\t \x01(\r\x12\x1c\n\x14heartbeat_timeout_ms\x18\n \x01(\r\x12\x14\n\x0cresume_token\x18\x0b \x01(\x0c\x12\x13\n\x0btraceparent\x18\x0c \x01(\t\x12\x11\n\tnamespace\x18\r \x01(\t\"B\n\x0fTaskResultBatch\x12/\n\x07results\x18\x01 \x03(\x0b\x32\x13.bend.v1.TaskResultB\t\xbaH\x06\x92\x01\x03\x10\x80\x08\"\xb1\x01\n\nTaskResult\x12\x0e\n\x06run_id\x18\x01 \x01(\x06\x12\x10\n\x06output\x18\x02 \x01(\x0cH\x00\x12#\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x10.bend.v1.FailureH\x00\x12\'\n\tcancelled\x18\x06 \x01(\x0b\x32\x12.bend.v1.CancelledH\x00\x12\x13\n\x0b\x63hunk_count\x18\x04 \x01(\r\x12\x13\n\x0b\x64uration_us\x18\x05 \x01(\rB\t\n\x07outcome\"\x0b\n\tCancelled\"7\n\nChunkBatch\x12)\n\x06\x63hunks\x18\x01 \x03(\x0b\x32\x0e.bend.v1.ChunkB\t\xbaH\x06\x92\x01\x03\x10\x80\x08\"\xa7\x01\n\x05\x43hunk\x12\x0e\n\x06run_id\x18\x01 \x01(\x06\x12\r\n\x05index\x18\x02 \x01(\r\x12!\n\x04kind\x18\x03 \x01(\x0e\x32\x13.bend.v1.Chunk.Kind\x12\x17\n\x04\x64\x61ta\x18\x04 \x01(\x0c\x42\t\xbaH\x06z\x04\x18\x80\x80\x10\x12\x0f\n\x07time_us\x18\x05 \x01(\x03\"2\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0b\n\x07PARTIAL\x10\x01\x12\x07\n\x03LOG\x10\x02\"0\n\x0b\x43\x61ncelBatch\x12\x0f\n\x07run_ids\x18\x01 \x03(\x06\x12\x10\n\x08grace_ms\x18\x02 \x01(\x05\x32\xcc\x04\n\x0f\x45xecutorService\x12@\n\x07\x43onnect\x12\x17.bend.v1.ConnectRequest\x1a\x18.bend.v1.ConnectResponse(\x01\x30\x01\x12X\n\tListPools\x12\x19.bend.v1.ListPoolsRequest\x1a\x1a.bend.v1.ListPoolsResponse\"\x14\x90\x02\x01\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/pools\x12n\n\x0cGetPoolStats\x12\x1c.bend.v1.GetPoolStatsRequest\x1a\x1d.bend.v1.GetPoolStatsResponse\"!\x90\x02\x01\x82\xd3\xe4\x93\x02\x18\x12\x16/v1/pools/{name}/stats\x12_\n\x07PutPool\x12\x17.bend.v1.PutPoolRequest\x1a\x18.bend.v1.PutPoolResponse\"!\x90\x02\x02\x82\xd3\xe4\x93\x02\x18\x1a\x10/v1/pools/{name}:\x04pool\x12h\n\tScalePool\x12\x19.bend.v1.ScalePoolRequest\x1a\x1a.bend.v1.ScalePoolResponse\"$\x90\x02\x02\x82\xd3\xe4\x93\x02\x1b\"\x16/v1/pools/{name}:scale:\x01*\x12\x62\n\nDeletePool\x12\x1a.bend.v1.DeletePoolRequest\x1a\x1b.bend.v1.DeletePoolResponse\"\x1b\x90\x02\x02\x82\xd3\xe4\x93\x02\x12*\x10/v1/pools/{name}b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'bend.v1.executor_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_LISTPOOLSREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTPOOLSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\004\032\002(\000'
+  _globals['_LISTPOOLSREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTPOOLSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200 '
+  _globals['_GETPOOLSTATSREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_GETPOOLSTATSREQUEST'].fields_by_name['name']._serialized_options = b'\272H\006r\004\020\001\030@'
+  _globals['_PUTPOOLREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_PUTPOOLREQUEST'].fields_by_name['name']._serialized_options = b'\272H\006r\004\020\001\030@'
+  _globals['_PUTPOOLREQUEST'].fields_by_name['pool']._loaded_options = None
+  _globals['_PUTPOOLREQUEST'].fields_by_name['pool']._serialized_options = b'\272H\003\310\001\001'
+  _globals['_SCALEPOOLREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_SCALEPOOLREQUEST'].fields_by_name['name']._serialized_options = b'\272H\006r\004\020\001\030@'
+  _globals['_SCALEPOOLREQUEST'].fields_by_name['instances']._loaded_options = None
+  _globals['_SCALEPOOLREQUEST'].fields_by_name['instances']._serialized_options = b'\272H\007\032\005\030\350\007(\000'
+  _globals['_DELETEPOOLREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_DELETEPOOLREQUEST'].fields_by_name['name']._serialized_options = b'\272H\006r\004\020\001\030@'
   _globals['_HELLO'].fields_by_name['instance_id']._loaded_options = None
   _globals['_HELLO'].fields_by_name['instance_id']._serialized_options = b'\272H\007r\005\020\001\030\200\001'
   _globals['_HELLO'].fields_by_name['sdk']._loaded_options = None
@@ -44,6 +62,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_HELLO'].fields_by_name['credit']._serialized_options = b'\272H\010\032\006\030\200\200\004(\001'
   _globals['_HELLO'].fields_by_name['held']._loaded_options = None
   _globals['_HELLO'].fields_by_name['held']._serialized_options = b'\272H\007\222\001\004\020\200\200\004'
+  _globals['_HELLO'].fields_by_name['pool_instance']._loaded_options = None
+  _globals['_HELLO'].fields_by_name['pool_instance']._serialized_options = b'\272H\005r\003\030\200\001'
   _globals['_HELDTASK'].fields_by_name['resume_token']._loaded_options = None
   _globals['_HELDTASK'].fields_by_name['resume_token']._serialized_options = b'\272H\005z\003\030\200\010'
   _globals['_HEARTBEAT'].fields_by_name['run_ids']._loaded_options = None
@@ -54,40 +74,70 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHUNKBATCH'].fields_by_name['chunks']._serialized_options = b'\272H\006\222\001\003\020\200\010'
   _globals['_CHUNK'].fields_by_name['data']._loaded_options = None
   _globals['_CHUNK'].fields_by_name['data']._serialized_options = b'\272H\006z\004\030\200\200\020'
-  _globals['_CONNECTREQUEST']._serialized_start=121
-  _globals['_CONNECTREQUEST']._serialized_end=339
-  _globals['_CONNECTRESPONSE']._serialized_start=342
-  _globals['_CONNECTRESPONSE']._serialized_end=521
-  _globals['_HELLO']._serialized_start=524
-  _globals['_HELLO']._serialized_end=748
-  _globals['_HELDTASK']._serialized_start=750
-  _globals['_HELDTASK']._serialized_end=808
-  _globals['_WELCOME']._serialized_start=810
-  _globals['_WELCOME']._serialized_end=909
-  _globals['_HEARTBEAT']._serialized_start=911
-  _globals['_HEARTBEAT']._serialized_end=951
-  _globals['_DRAIN']._serialized_start=953
-  _globals['_DRAIN']._serialized_end=960
-  _globals['_GOAWAY']._serialized_start=962
-  _globals['_GOAWAY']._serialized_end=1004
-  _globals['_TASKBATCH']._serialized_start=1006
-  _globals['_TASKBATCH']._serialized_end=1047
-  _globals['_TASK']._serialized_start=1050
-  _globals['_TASK']._serialized_end=1304
-  _globals['_TASKRESULTBATCH']._serialized_start=1306
-  _globals['_TASKRESULTBATCH']._serialized_end=1372
-  _globals['_TASKRESULT']._serialized_start=1375
-  _globals['_TASKRESULT']._serialized_end=1552
-  _globals['_CANCELLED']._serialized_start=1554
-  _globals['_CANCELLED']._serialized_end=1565
-  _globals['_CHUNKBATCH']._serialized_start=1567
-  _globals['_CHUNKBATCH']._serialized_end=1622
-  _globals['_CHUNK']._serialized_start=1625
-  _globals['_CHUNK']._serialized_end=1792
-  _globals['_CHUNK_KIND']._serialized_start=1742
-  _globals['_CHUNK_KIND']._serialized_end=1792
-  _globals['_CANCELBATCH']._serialized_start=1794
-  _globals['_CANCELBATCH']._serialized_end=1842
-  _globals['_EXECUTORSERVICE']._serialized_start=1844
-  _globals['_EXECUTORSERVICE']._serialized_end=1927
+  _globals['_EXECUTORSERVICE'].methods_by_name['ListPools']._loaded_options = None
+  _globals['_EXECUTORSERVICE'].methods_by_name['ListPools']._serialized_options = b'\220\002\001\202\323\344\223\002\013\022\t/v1/pools'
+  _globals['_EXECUTORSERVICE'].methods_by_name['GetPoolStats']._loaded_options = None
+  _globals['_EXECUTORSERVICE'].methods_by_name['GetPoolStats']._serialized_options = b'\220\002\001\202\323\344\223\002\030\022\026/v1/pools/{name}/stats'
+  _globals['_EXECUTORSERVICE'].methods_by_name['PutPool']._loaded_options = None
+  _globals['_EXECUTORSERVICE'].methods_by_name['PutPool']._serialized_options = b'\220\002\002\202\323\344\223\002\030\032\020/v1/pools/{name}:\004pool'
+  _globals['_EXECUTORSERVICE'].methods_by_name['ScalePool']._loaded_options = None
+  _globals['_EXECUTORSERVICE'].methods_by_name['ScalePool']._serialized_options = b'\220\002\002\202\323\344\223\002\033\"\026/v1/pools/{name}:scale:\001*'
+  _globals['_EXECUTORSERVICE'].methods_by_name['DeletePool']._loaded_options = None
+  _globals['_EXECUTORSERVICE'].methods_by_name['DeletePool']._serialized_options = b'\220\002\002\202\323\344\223\002\022*\020/v1/pools/{name}'
+  _globals['_LISTPOOLSREQUEST']._serialized_start=170
+  _globals['_LISTPOOLSREQUEST']._serialized_end=246
+  _globals['_LISTPOOLSRESPONSE']._serialized_start=248
+  _globals['_LISTPOOLSRESPONSE']._serialized_end=328
+  _globals['_GETPOOLSTATSREQUEST']._serialized_start=330
+  _globals['_GETPOOLSTATSREQUEST']._serialized_end=376
+  _globals['_GETPOOLSTATSRESPONSE']._serialized_start=378
+  _globals['_GETPOOLSTATSRESPONSE']._serialized_end=472
+  _globals['_PUTPOOLREQUEST']._serialized_start=474
+  _globals['_PUTPOOLREQUEST']._serialized_end=552
+  _globals['_PUTPOOLRESPONSE']._serialized_start=554
+  _globals['_PUTPOOLRESPONSE']._serialized_end=617
+  _globals['_SCALEPOOLREQUEST']._serialized_start=619
+  _globals['_SCALEPOOLREQUEST']._serialized_end=712
+  _globals['_SCALEPOOLRESPONSE']._serialized_start=714
+  _globals['_SCALEPOOLRESPONSE']._serialized_end=770
+  _globals['_DELETEPOOLREQUEST']._serialized_start=772
+  _globals['_DELETEPOOLREQUEST']._serialized_end=816
+  _globals['_DELETEPOOLRESPONSE']._serialized_start=818
+  _globals['_DELETEPOOLRESPONSE']._serialized_end=838
+  _globals['_CONNECTREQUEST']._serialized_start=841
+  _globals['_CONNECTREQUEST']._serialized_end=1059
+  _globals['_CONNECTRESPONSE']._serialized_start=1062
+  _globals['_CONNECTRESPONSE']._serialized_end=1241
+  _globals['_HELLO']._serialized_start=1244
+  _globals['_HELLO']._serialized_end=1518
+  _globals['_HELDTASK']._serialized_start=1520
+  _globals['_HELDTASK']._serialized_end=1578
+  _globals['_WELCOME']._serialized_start=1580
+  _globals['_WELCOME']._serialized_end=1679
+  _globals['_HEARTBEAT']._serialized_start=1681
+  _globals['_HEARTBEAT']._serialized_end=1721
+  _globals['_DRAIN']._serialized_start=1723
+  _globals['_DRAIN']._serialized_end=1730
+  _globals['_GOAWAY']._serialized_start=1732
+  _globals['_GOAWAY']._serialized_end=1774
+  _globals['_TASKBATCH']._serialized_start=1776
+  _globals['_TASKBATCH']._serialized_end=1817
+  _globals['_TASK']._serialized_start=1820
+  _globals['_TASK']._serialized_end=2074
+  _globals['_TASKRESULTBATCH']._serialized_start=2076
+  _globals['_TASKRESULTBATCH']._serialized_end=2142
+  _globals['_TASKRESULT']._serialized_start=2145
+  _globals['_TASKRESULT']._serialized_end=2322
+  _globals['_CANCELLED']._serialized_start=2324
+  _globals['_CANCELLED']._serialized_end=2335
+  _globals['_CHUNKBATCH']._serialized_start=2337
+  _globals['_CHUNKBATCH']._serialized_end=2392
+  _globals['_CHUNK']._serialized_start=2395
+  _globals['_CHUNK']._serialized_end=2562
+  _globals['_CHUNK_KIND']._serialized_start=2512
+  _globals['_CHUNK_KIND']._serialized_end=2562
+  _globals['_CANCELBATCH']._serialized_start=2564
+  _globals['_CANCELBATCH']._serialized_end=2612
+  _globals['_EXECUTORSERVICE']._serialized_start=2615
+  _globals['_EXECUTORSERVICE']._serialized_end=3203
 # @@protoc_insertion_point(module_scope)

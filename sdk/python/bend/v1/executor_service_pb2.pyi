@@ -1,6 +1,8 @@
 from bend.v1 import component_pb2 as _component_pb2
 from bend.v1 import failure_pb2 as _failure_pb2
+from bend.v1 import pool_pb2 as _pool_pb2
 from buf.validate import validate_pb2 as _validate_pb2
+from google.api import annotations_pb2 as _annotations_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -9,6 +11,76 @@ from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class ListPoolsRequest(_message.Message):
+    __slots__ = ("page_size", "page_token")
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    page_size: int
+    page_token: str
+    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListPoolsResponse(_message.Message):
+    __slots__ = ("pools", "next_page_token")
+    POOLS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    pools: _containers.RepeatedCompositeFieldContainer[_pool_pb2.PoolStatus]
+    next_page_token: str
+    def __init__(self, pools: _Optional[_Iterable[_Union[_pool_pb2.PoolStatus, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class GetPoolStatsRequest(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class GetPoolStatsResponse(_message.Message):
+    __slots__ = ("status", "stats")
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    STATS_FIELD_NUMBER: _ClassVar[int]
+    status: _pool_pb2.PoolStatus
+    stats: _pool_pb2.PoolStats
+    def __init__(self, status: _Optional[_Union[_pool_pb2.PoolStatus, _Mapping]] = ..., stats: _Optional[_Union[_pool_pb2.PoolStats, _Mapping]] = ...) -> None: ...
+
+class PutPoolRequest(_message.Message):
+    __slots__ = ("name", "pool")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    POOL_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    pool: _pool_pb2.Pool
+    def __init__(self, name: _Optional[str] = ..., pool: _Optional[_Union[_pool_pb2.Pool, _Mapping]] = ...) -> None: ...
+
+class PutPoolResponse(_message.Message):
+    __slots__ = ("pool", "changed")
+    POOL_FIELD_NUMBER: _ClassVar[int]
+    CHANGED_FIELD_NUMBER: _ClassVar[int]
+    pool: _pool_pb2.Pool
+    changed: bool
+    def __init__(self, pool: _Optional[_Union[_pool_pb2.Pool, _Mapping]] = ..., changed: _Optional[bool] = ...) -> None: ...
+
+class ScalePoolRequest(_message.Message):
+    __slots__ = ("name", "instances")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    INSTANCES_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    instances: int
+    def __init__(self, name: _Optional[str] = ..., instances: _Optional[int] = ...) -> None: ...
+
+class ScalePoolResponse(_message.Message):
+    __slots__ = ("status",)
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    status: _pool_pb2.PoolStatus
+    def __init__(self, status: _Optional[_Union[_pool_pb2.PoolStatus, _Mapping]] = ...) -> None: ...
+
+class DeletePoolRequest(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class DeletePoolResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
 
 class ConnectRequest(_message.Message):
     __slots__ = ("hello", "results", "chunks", "heartbeat", "drain")
@@ -37,20 +109,24 @@ class ConnectResponse(_message.Message):
     def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., tasks: _Optional[_Union[TaskBatch, _Mapping]] = ..., cancels: _Optional[_Union[CancelBatch, _Mapping]] = ..., go_away: _Optional[_Union[GoAway, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("protocol_version", "instance_id", "sdk", "components", "credit", "held")
+    __slots__ = ("protocol_version", "instance_id", "sdk", "components", "credit", "held", "rotates", "pool_instance")
     PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
     INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
     SDK_FIELD_NUMBER: _ClassVar[int]
     COMPONENTS_FIELD_NUMBER: _ClassVar[int]
     CREDIT_FIELD_NUMBER: _ClassVar[int]
     HELD_FIELD_NUMBER: _ClassVar[int]
+    ROTATES_FIELD_NUMBER: _ClassVar[int]
+    POOL_INSTANCE_FIELD_NUMBER: _ClassVar[int]
     protocol_version: int
     instance_id: str
     sdk: str
     components: _containers.RepeatedCompositeFieldContainer[_component_pb2.ComponentContract]
     credit: int
     held: _containers.RepeatedCompositeFieldContainer[HeldTask]
-    def __init__(self, protocol_version: _Optional[int] = ..., instance_id: _Optional[str] = ..., sdk: _Optional[str] = ..., components: _Optional[_Iterable[_Union[_component_pb2.ComponentContract, _Mapping]]] = ..., credit: _Optional[int] = ..., held: _Optional[_Iterable[_Union[HeldTask, _Mapping]]] = ...) -> None: ...
+    rotates: bool
+    pool_instance: str
+    def __init__(self, protocol_version: _Optional[int] = ..., instance_id: _Optional[str] = ..., sdk: _Optional[str] = ..., components: _Optional[_Iterable[_Union[_component_pb2.ComponentContract, _Mapping]]] = ..., credit: _Optional[int] = ..., held: _Optional[_Iterable[_Union[HeldTask, _Mapping]]] = ..., rotates: _Optional[bool] = ..., pool_instance: _Optional[str] = ...) -> None: ...
 
 class HeldTask(_message.Message):
     __slots__ = ("run_id", "resume_token")

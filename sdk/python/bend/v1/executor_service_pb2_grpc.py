@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ExecutorServiceStub:
-    """ExecutorService connects component services to the queue.
+    """ExecutorService connects component services to the queue, and keeps pools of them.
     """
 
     def __init__(self, channel):
@@ -40,10 +40,35 @@ class ExecutorServiceStub:
                 request_serializer=bend_dot_v1_dot_executor__service__pb2.ConnectRequest.SerializeToString,
                 response_deserializer=bend_dot_v1_dot_executor__service__pb2.ConnectResponse.FromString,
                 _registered_method=True)
+        self.ListPools = channel.unary_unary(
+                '/bend.v1.ExecutorService/ListPools',
+                request_serializer=bend_dot_v1_dot_executor__service__pb2.ListPoolsRequest.SerializeToString,
+                response_deserializer=bend_dot_v1_dot_executor__service__pb2.ListPoolsResponse.FromString,
+                _registered_method=True)
+        self.GetPoolStats = channel.unary_unary(
+                '/bend.v1.ExecutorService/GetPoolStats',
+                request_serializer=bend_dot_v1_dot_executor__service__pb2.GetPoolStatsRequest.SerializeToString,
+                response_deserializer=bend_dot_v1_dot_executor__service__pb2.GetPoolStatsResponse.FromString,
+                _registered_method=True)
+        self.PutPool = channel.unary_unary(
+                '/bend.v1.ExecutorService/PutPool',
+                request_serializer=bend_dot_v1_dot_executor__service__pb2.PutPoolRequest.SerializeToString,
+                response_deserializer=bend_dot_v1_dot_executor__service__pb2.PutPoolResponse.FromString,
+                _registered_method=True)
+        self.ScalePool = channel.unary_unary(
+                '/bend.v1.ExecutorService/ScalePool',
+                request_serializer=bend_dot_v1_dot_executor__service__pb2.ScalePoolRequest.SerializeToString,
+                response_deserializer=bend_dot_v1_dot_executor__service__pb2.ScalePoolResponse.FromString,
+                _registered_method=True)
+        self.DeletePool = channel.unary_unary(
+                '/bend.v1.ExecutorService/DeletePool',
+                request_serializer=bend_dot_v1_dot_executor__service__pb2.DeletePoolRequest.SerializeToString,
+                response_deserializer=bend_dot_v1_dot_executor__service__pb2.DeletePoolResponse.FromString,
+                _registered_method=True)
 
 
 class ExecutorServiceServicer:
-    """ExecutorService connects component services to the queue.
+    """ExecutorService connects component services to the queue, and keeps pools of them.
     """
 
     def Connect(self, request_iterator, context):
@@ -61,6 +86,49 @@ class ExecutorServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListPools(self, request, context):
+        """List the pools of the namespace with their instances, by name.
+        Errors: INVALID_ARGUMENT INVALID_PAGE_TOKEN.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetPoolStats(self, request, context):
+        """Read one pool with its counters and its last two minutes.
+        Errors: NOT_FOUND POOL_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PutPool(self, request, context):
+        """Store the description of a pool; instances of an older one are replaced when it differs.
+        Atomic and idempotent. Drivers have to be allowed by the operator's file of pools.
+        Errors: PERMISSION_DENIED when the driver is not allowed; FAILED_PRECONDITION WRONG_STATE
+        when the operator's file describes a pool of that name; INVALID_ARGUMENT INVALID_REQUEST.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ScalePool(self, request, context):
+        """Hold a pool at a number of instances, or let it follow the demand again.
+        Atomic and idempotent; answers before the instances are there.
+        Errors: NOT_FOUND POOL_NOT_FOUND; INVALID_ARGUMENT INVALID_REQUEST above max_instances.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeletePool(self, request, context):
+        """Delete a pool; its instances finish what they hold.
+        Errors: NOT_FOUND POOL_NOT_FOUND; FAILED_PRECONDITION WRONG_STATE for one of the file.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ExecutorServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -68,6 +136,31 @@ def add_ExecutorServiceServicer_to_server(servicer, server):
                     servicer.Connect,
                     request_deserializer=bend_dot_v1_dot_executor__service__pb2.ConnectRequest.FromString,
                     response_serializer=bend_dot_v1_dot_executor__service__pb2.ConnectResponse.SerializeToString,
+            ),
+            'ListPools': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPools,
+                    request_deserializer=bend_dot_v1_dot_executor__service__pb2.ListPoolsRequest.FromString,
+                    response_serializer=bend_dot_v1_dot_executor__service__pb2.ListPoolsResponse.SerializeToString,
+            ),
+            'GetPoolStats': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetPoolStats,
+                    request_deserializer=bend_dot_v1_dot_executor__service__pb2.GetPoolStatsRequest.FromString,
+                    response_serializer=bend_dot_v1_dot_executor__service__pb2.GetPoolStatsResponse.SerializeToString,
+            ),
+            'PutPool': grpc.unary_unary_rpc_method_handler(
+                    servicer.PutPool,
+                    request_deserializer=bend_dot_v1_dot_executor__service__pb2.PutPoolRequest.FromString,
+                    response_serializer=bend_dot_v1_dot_executor__service__pb2.PutPoolResponse.SerializeToString,
+            ),
+            'ScalePool': grpc.unary_unary_rpc_method_handler(
+                    servicer.ScalePool,
+                    request_deserializer=bend_dot_v1_dot_executor__service__pb2.ScalePoolRequest.FromString,
+                    response_serializer=bend_dot_v1_dot_executor__service__pb2.ScalePoolResponse.SerializeToString,
+            ),
+            'DeletePool': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeletePool,
+                    request_deserializer=bend_dot_v1_dot_executor__service__pb2.DeletePoolRequest.FromString,
+                    response_serializer=bend_dot_v1_dot_executor__service__pb2.DeletePoolResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -78,7 +171,7 @@ def add_ExecutorServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ExecutorService:
-    """ExecutorService connects component services to the queue.
+    """ExecutorService connects component services to the queue, and keeps pools of them.
     """
 
     @staticmethod
@@ -98,6 +191,141 @@ class ExecutorService:
             '/bend.v1.ExecutorService/Connect',
             bend_dot_v1_dot_executor__service__pb2.ConnectRequest.SerializeToString,
             bend_dot_v1_dot_executor__service__pb2.ConnectResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPools(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/bend.v1.ExecutorService/ListPools',
+            bend_dot_v1_dot_executor__service__pb2.ListPoolsRequest.SerializeToString,
+            bend_dot_v1_dot_executor__service__pb2.ListPoolsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetPoolStats(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/bend.v1.ExecutorService/GetPoolStats',
+            bend_dot_v1_dot_executor__service__pb2.GetPoolStatsRequest.SerializeToString,
+            bend_dot_v1_dot_executor__service__pb2.GetPoolStatsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PutPool(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/bend.v1.ExecutorService/PutPool',
+            bend_dot_v1_dot_executor__service__pb2.PutPoolRequest.SerializeToString,
+            bend_dot_v1_dot_executor__service__pb2.PutPoolResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ScalePool(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/bend.v1.ExecutorService/ScalePool',
+            bend_dot_v1_dot_executor__service__pb2.ScalePoolRequest.SerializeToString,
+            bend_dot_v1_dot_executor__service__pb2.ScalePoolResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeletePool(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/bend.v1.ExecutorService/DeletePool',
+            bend_dot_v1_dot_executor__service__pb2.DeletePoolRequest.SerializeToString,
+            bend_dot_v1_dot_executor__service__pb2.DeletePoolResponse.FromString,
             options,
             channel_credentials,
             insecure,

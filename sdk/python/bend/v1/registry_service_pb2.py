@@ -27,7 +27,7 @@ from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x62\x65nd/v1/registry_service.proto\x12\x07\x62\x65nd.v1\x1a\x17\x62\x65nd/v1/component.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\"l\n\x18RegisterComponentRequest\x12\x34\n\x08\x63ontract\x18\x01 \x01(\x0b\x32\x1a.bend.v1.ComponentContractB\x06\xbaH\x03\xc8\x01\x01\x12\x1a\n\tnamespace\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@\"X\n\x19RegisterComponentResponse\x12*\n\x07version\x18\x01 \x01(\x0b\x32\x19.bend.v1.ComponentVersion\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\"I\n\x13GetComponentRequest\x12\x18\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02\x12\x18\n\x07version\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18 \"i\n\x14GetComponentResponse\x12%\n\tcomponent\x18\x01 \x01(\x0b\x32\x12.bend.v1.Component\x12*\n\x07version\x18\x02 \x01(\x0b\x32\x19.bend.v1.ComponentVersion\"j\n\x15ListComponentsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80 \x12\x17\n\x05query\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\"Y\n\x16ListComponentsResponse\x12&\n\ncomponents\x18\x01 \x03(\x0b\x32\x12.bend.v1.Component\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"r\n\x1cListComponentVersionsRequest\x12\x18\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02\x12\x1a\n\tpage_size\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80 \"e\n\x1dListComponentVersionsResponse\x12+\n\x08versions\x18\x01 \x03(\x0b\x32\x19.bend.v1.ComponentVersion\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"0\n\x14ListInstancesRequest\x12\x18\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02\"=\n\x15ListInstancesResponse\x12$\n\tinstances\x18\x01 \x03(\x0b\x32\x11.bend.v1.Instance2\xff\x04\n\x0fRegistryService\x12\x7f\n\x11RegisterComponent\x12!.bend.v1.RegisterComponentRequest\x1a\".bend.v1.RegisterComponentResponse\"#\x90\x02\x02\x82\xd3\xe4\x93\x02\x1a\"\x0e/v1/components:\x08\x63ontract\x12m\n\x0cGetComponent\x12\x1c.bend.v1.GetComponentRequest\x1a\x1d.bend.v1.GetComponentResponse\" \x90\x02\x01\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/components/{name}\x12l\n\x0eListComponents\x12\x1e.bend.v1.ListComponentsRequest\x1a\x1f.bend.v1.ListComponentsResponse\"\x19\x90\x02\x01\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/components\x12\x91\x01\n\x15ListComponentVersions\x12%.bend.v1.ListComponentVersionsRequest\x1a&.bend.v1.ListComponentVersionsResponse\")\x90\x02\x01\x82\xd3\xe4\x93\x02 \x12\x1e/v1/components/{name}/versions\x12z\n\rListInstances\x12\x1d.bend.v1.ListInstancesRequest\x1a\x1e.bend.v1.ListInstancesResponse\"*\x90\x02\x01\x82\xd3\xe4\x93\x02!\x12\x1f/v1/components/{name}/instancesb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x62\x65nd/v1/registry_service.proto\x12\x07\x62\x65nd.v1\x1a\x17\x62\x65nd/v1/component.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\"l\n\x18RegisterComponentRequest\x12\x34\n\x08\x63ontract\x18\x01 \x01(\x0b\x32\x1a.bend.v1.ComponentContractB\x06\xbaH\x03\xc8\x01\x01\x12\x1a\n\tnamespace\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@\"X\n\x19RegisterComponentResponse\x12*\n\x07version\x18\x01 \x01(\x0b\x32\x19.bend.v1.ComponentVersion\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\"I\n\x13GetComponentRequest\x12\x18\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02\x12\x18\n\x07version\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18 \"\x92\x01\n\x14GetComponentResponse\x12%\n\tcomponent\x18\x01 \x01(\x0b\x32\x12.bend.v1.Component\x12*\n\x07version\x18\x02 \x01(\x0b\x32\x19.bend.v1.ComponentVersion\x12\'\n\x07weights\x18\x03 \x03(\x0b\x32\x16.bend.v1.VersionWeight\"j\n\x15ListComponentsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80 \x12\x17\n\x05query\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\"Y\n\x16ListComponentsResponse\x12&\n\ncomponents\x18\x01 \x03(\x0b\x32\x12.bend.v1.Component\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"r\n\x1cListComponentVersionsRequest\x12\x18\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02\x12\x1a\n\tpage_size\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80 \"e\n\x1dListComponentVersionsResponse\x12+\n\x08versions\x18\x01 \x03(\x0b\x32\x19.bend.v1.ComponentVersion\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"0\n\x14ListInstancesRequest\x12\x18\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02\"=\n\x15ListInstancesResponse\x12$\n\tinstances\x18\x01 \x03(\x0b\x32\x11.bend.v1.Instance\"i\n DeprecateComponentVersionRequest\x12\x18\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02\x12\x1a\n\x07version\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18 \x12\x0f\n\x07restore\x18\x03 \x01(\x08\"O\n!DeprecateComponentVersionResponse\x12*\n\x07version\x18\x01 \x01(\x0b\x32\x19.bend.v1.ComponentVersion\"\x9c\x01\n\x19\x43heckCompatibilityRequest\x12\x18\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02\x12,\n\x08\x63ontract\x18\x02 \x01(\x0b\x32\x1a.bend.v1.ComponentContract\x12\x18\n\x07version\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18 \x12\x1d\n\x0c\x62\x61se_version\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18 \"\x81\x01\n\x1a\x43heckCompatibilityResponse\x12\x12\n\ncompatible\x18\x01 \x01(\x08\x12\x14\n\x0c\x62\x61se_version\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12(\n\x07\x63hanges\x18\x04 \x03(\x0b\x32\x17.bend.v1.ContractChange\"\xd8\x03\n\x0e\x43ontractChange\x12*\n\x04kind\x18\x01 \x01(\x0e\x32\x1c.bend.v1.ContractChange.Kind\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x10\n\x08\x62reaking\x18\x04 \x01(\x08\"\xe8\x02\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x11\n\rINPUT_REMOVED\x10\x01\x12\x11\n\rINPUT_RENAMED\x10\x02\x12\x12\n\x0eINPUT_REQUIRED\x10\x03\x12\x17\n\x13INPUT_TYPE_NARROWED\x10\x04\x12\x19\n\x15INPUT_VALUES_NARROWED\x10\x05\x12\x19\n\x15INPUT_BOUNDS_NARROWED\x10\x06\x12\x10\n\x0cINPUT_CLOSED\x10\x07\x12\x12\n\x0eOUTPUT_REMOVED\x10\x08\x12\x12\n\x0eOUTPUT_RENAMED\x10\t\x12\x13\n\x0fOUTPUT_OPTIONAL\x10\n\x12\x17\n\x13OUTPUT_TYPE_WIDENED\x10\x0b\x12\x19\n\x15OUTPUT_VALUES_WIDENED\x10\x0c\x12\x19\n\x15OUTPUT_BOUNDS_WIDENED\x10\r\x12\t\n\x05\x41\x44\x44\x45\x44\x10\x0e\x12\t\n\x05\x45\x41SED\x10\x0f\x12\r\n\tUNDECIDED\x10\x10\"H\n\x14\x44rainInstanceRequest\x12\x1f\n\x0binstance_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x0f\n\x07restore\x18\x02 \x01(\x08\"=\n\x15\x44rainInstanceResponse\x12$\n\tinstances\x18\x01 \x03(\x0b\x32\x11.bend.v1.Instance\"G\n\rVersionWeight\x12\x1a\n\x07version\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18 \x12\x1a\n\x06weight\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x90N(\x00\"i\n\x1aSetComponentWeightsRequest\x12\x18\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02\x12\x31\n\x07weights\x18\x02 \x03(\x0b\x32\x16.bend.v1.VersionWeightB\x08\xbaH\x05\x92\x01\x02\x10\x10\"F\n\x1bSetComponentWeightsResponse\x12\'\n\x07weights\x18\x01 \x03(\x0b\x32\x16.bend.v1.VersionWeight2\xdf\t\n\x0fRegistryService\x12\x7f\n\x11RegisterComponent\x12!.bend.v1.RegisterComponentRequest\x1a\".bend.v1.RegisterComponentResponse\"#\x90\x02\x02\x82\xd3\xe4\x93\x02\x1a\"\x0e/v1/components:\x08\x63ontract\x12m\n\x0cGetComponent\x12\x1c.bend.v1.GetComponentRequest\x1a\x1d.bend.v1.GetComponentResponse\" \x90\x02\x01\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/components/{name}\x12l\n\x0eListComponents\x12\x1e.bend.v1.ListComponentsRequest\x1a\x1f.bend.v1.ListComponentsResponse\"\x19\x90\x02\x01\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/components\x12\x91\x01\n\x15ListComponentVersions\x12%.bend.v1.ListComponentVersionsRequest\x1a&.bend.v1.ListComponentVersionsResponse\")\x90\x02\x01\x82\xd3\xe4\x93\x02 \x12\x1e/v1/components/{name}/versions\x12z\n\rListInstances\x12\x1d.bend.v1.ListInstancesRequest\x1a\x1e.bend.v1.ListInstancesResponse\"*\x90\x02\x01\x82\xd3\xe4\x93\x02!\x12\x1f/v1/components/{name}/instances\x12\xb4\x01\n\x19\x44\x65precateComponentVersion\x12).bend.v1.DeprecateComponentVersionRequest\x1a*.bend.v1.DeprecateComponentVersionResponse\"@\x90\x02\x02\x82\xd3\xe4\x93\x02\x37\"2/v1/components/{name}/versions/{version}:deprecate:\x01*\x12\x95\x01\n\x12\x43heckCompatibility\x12\".bend.v1.CheckCompatibilityRequest\x1a#.bend.v1.CheckCompatibilityResponse\"6\x90\x02\x01\x82\xd3\xe4\x93\x02-\"(/v1/components/{name}:checkCompatibility:\x01*\x12\x7f\n\rDrainInstance\x12\x1d.bend.v1.DrainInstanceRequest\x1a\x1e.bend.v1.DrainInstanceResponse\"/\x90\x02\x02\x82\xd3\xe4\x93\x02&\"!/v1/instances/{instance_id}:drain:\x01*\x12\x8d\x01\n\x13SetComponentWeights\x12#.bend.v1.SetComponentWeightsRequest\x1a$.bend.v1.SetComponentWeightsResponse\"+\x90\x02\x02\x82\xd3\xe4\x93\x02\"\"\x1d/v1/components/{name}:weights:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -56,6 +56,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTCOMPONENTVERSIONSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200 '
   _globals['_LISTINSTANCESREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_LISTINSTANCESREQUEST'].fields_by_name['name']._serialized_options = b'\272H\007r\005\020\001\030\200\002'
+  _globals['_DEPRECATECOMPONENTVERSIONREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_DEPRECATECOMPONENTVERSIONREQUEST'].fields_by_name['name']._serialized_options = b'\272H\007r\005\020\001\030\200\002'
+  _globals['_DEPRECATECOMPONENTVERSIONREQUEST'].fields_by_name['version']._loaded_options = None
+  _globals['_DEPRECATECOMPONENTVERSIONREQUEST'].fields_by_name['version']._serialized_options = b'\272H\006r\004\020\001\030 '
+  _globals['_CHECKCOMPATIBILITYREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_CHECKCOMPATIBILITYREQUEST'].fields_by_name['name']._serialized_options = b'\272H\007r\005\020\001\030\200\002'
+  _globals['_CHECKCOMPATIBILITYREQUEST'].fields_by_name['version']._loaded_options = None
+  _globals['_CHECKCOMPATIBILITYREQUEST'].fields_by_name['version']._serialized_options = b'\272H\004r\002\030 '
+  _globals['_CHECKCOMPATIBILITYREQUEST'].fields_by_name['base_version']._loaded_options = None
+  _globals['_CHECKCOMPATIBILITYREQUEST'].fields_by_name['base_version']._serialized_options = b'\272H\004r\002\030 '
+  _globals['_DRAININSTANCEREQUEST'].fields_by_name['instance_id']._loaded_options = None
+  _globals['_DRAININSTANCEREQUEST'].fields_by_name['instance_id']._serialized_options = b'\272H\007r\005\020\001\030\200\001'
+  _globals['_VERSIONWEIGHT'].fields_by_name['version']._loaded_options = None
+  _globals['_VERSIONWEIGHT'].fields_by_name['version']._serialized_options = b'\272H\006r\004\020\001\030 '
+  _globals['_VERSIONWEIGHT'].fields_by_name['weight']._loaded_options = None
+  _globals['_VERSIONWEIGHT'].fields_by_name['weight']._serialized_options = b'\272H\007\032\005\030\220N(\000'
+  _globals['_SETCOMPONENTWEIGHTSREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_SETCOMPONENTWEIGHTSREQUEST'].fields_by_name['name']._serialized_options = b'\272H\007r\005\020\001\030\200\002'
+  _globals['_SETCOMPONENTWEIGHTSREQUEST'].fields_by_name['weights']._loaded_options = None
+  _globals['_SETCOMPONENTWEIGHTSREQUEST'].fields_by_name['weights']._serialized_options = b'\272H\005\222\001\002\020\020'
   _globals['_REGISTRYSERVICE'].methods_by_name['RegisterComponent']._loaded_options = None
   _globals['_REGISTRYSERVICE'].methods_by_name['RegisterComponent']._serialized_options = b'\220\002\002\202\323\344\223\002\032\"\016/v1/components:\010contract'
   _globals['_REGISTRYSERVICE'].methods_by_name['GetComponent']._loaded_options = None
@@ -66,26 +86,56 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REGISTRYSERVICE'].methods_by_name['ListComponentVersions']._serialized_options = b'\220\002\001\202\323\344\223\002 \022\036/v1/components/{name}/versions'
   _globals['_REGISTRYSERVICE'].methods_by_name['ListInstances']._loaded_options = None
   _globals['_REGISTRYSERVICE'].methods_by_name['ListInstances']._serialized_options = b'\220\002\001\202\323\344\223\002!\022\037/v1/components/{name}/instances'
+  _globals['_REGISTRYSERVICE'].methods_by_name['DeprecateComponentVersion']._loaded_options = None
+  _globals['_REGISTRYSERVICE'].methods_by_name['DeprecateComponentVersion']._serialized_options = b'\220\002\002\202\323\344\223\0027\"2/v1/components/{name}/versions/{version}:deprecate:\001*'
+  _globals['_REGISTRYSERVICE'].methods_by_name['CheckCompatibility']._loaded_options = None
+  _globals['_REGISTRYSERVICE'].methods_by_name['CheckCompatibility']._serialized_options = b'\220\002\001\202\323\344\223\002-\"(/v1/components/{name}:checkCompatibility:\001*'
+  _globals['_REGISTRYSERVICE'].methods_by_name['DrainInstance']._loaded_options = None
+  _globals['_REGISTRYSERVICE'].methods_by_name['DrainInstance']._serialized_options = b'\220\002\002\202\323\344\223\002&\"!/v1/instances/{instance_id}:drain:\001*'
+  _globals['_REGISTRYSERVICE'].methods_by_name['SetComponentWeights']._loaded_options = None
+  _globals['_REGISTRYSERVICE'].methods_by_name['SetComponentWeights']._serialized_options = b'\220\002\002\202\323\344\223\002\"\"\035/v1/components/{name}:weights:\001*'
   _globals['_REGISTERCOMPONENTREQUEST']._serialized_start=127
   _globals['_REGISTERCOMPONENTREQUEST']._serialized_end=235
   _globals['_REGISTERCOMPONENTRESPONSE']._serialized_start=237
   _globals['_REGISTERCOMPONENTRESPONSE']._serialized_end=325
   _globals['_GETCOMPONENTREQUEST']._serialized_start=327
   _globals['_GETCOMPONENTREQUEST']._serialized_end=400
-  _globals['_GETCOMPONENTRESPONSE']._serialized_start=402
-  _globals['_GETCOMPONENTRESPONSE']._serialized_end=507
-  _globals['_LISTCOMPONENTSREQUEST']._serialized_start=509
-  _globals['_LISTCOMPONENTSREQUEST']._serialized_end=615
-  _globals['_LISTCOMPONENTSRESPONSE']._serialized_start=617
-  _globals['_LISTCOMPONENTSRESPONSE']._serialized_end=706
-  _globals['_LISTCOMPONENTVERSIONSREQUEST']._serialized_start=708
-  _globals['_LISTCOMPONENTVERSIONSREQUEST']._serialized_end=822
-  _globals['_LISTCOMPONENTVERSIONSRESPONSE']._serialized_start=824
-  _globals['_LISTCOMPONENTVERSIONSRESPONSE']._serialized_end=925
-  _globals['_LISTINSTANCESREQUEST']._serialized_start=927
-  _globals['_LISTINSTANCESREQUEST']._serialized_end=975
-  _globals['_LISTINSTANCESRESPONSE']._serialized_start=977
-  _globals['_LISTINSTANCESRESPONSE']._serialized_end=1038
-  _globals['_REGISTRYSERVICE']._serialized_start=1041
-  _globals['_REGISTRYSERVICE']._serialized_end=1680
+  _globals['_GETCOMPONENTRESPONSE']._serialized_start=403
+  _globals['_GETCOMPONENTRESPONSE']._serialized_end=549
+  _globals['_LISTCOMPONENTSREQUEST']._serialized_start=551
+  _globals['_LISTCOMPONENTSREQUEST']._serialized_end=657
+  _globals['_LISTCOMPONENTSRESPONSE']._serialized_start=659
+  _globals['_LISTCOMPONENTSRESPONSE']._serialized_end=748
+  _globals['_LISTCOMPONENTVERSIONSREQUEST']._serialized_start=750
+  _globals['_LISTCOMPONENTVERSIONSREQUEST']._serialized_end=864
+  _globals['_LISTCOMPONENTVERSIONSRESPONSE']._serialized_start=866
+  _globals['_LISTCOMPONENTVERSIONSRESPONSE']._serialized_end=967
+  _globals['_LISTINSTANCESREQUEST']._serialized_start=969
+  _globals['_LISTINSTANCESREQUEST']._serialized_end=1017
+  _globals['_LISTINSTANCESRESPONSE']._serialized_start=1019
+  _globals['_LISTINSTANCESRESPONSE']._serialized_end=1080
+  _globals['_DEPRECATECOMPONENTVERSIONREQUEST']._serialized_start=1082
+  _globals['_DEPRECATECOMPONENTVERSIONREQUEST']._serialized_end=1187
+  _globals['_DEPRECATECOMPONENTVERSIONRESPONSE']._serialized_start=1189
+  _globals['_DEPRECATECOMPONENTVERSIONRESPONSE']._serialized_end=1268
+  _globals['_CHECKCOMPATIBILITYREQUEST']._serialized_start=1271
+  _globals['_CHECKCOMPATIBILITYREQUEST']._serialized_end=1427
+  _globals['_CHECKCOMPATIBILITYRESPONSE']._serialized_start=1430
+  _globals['_CHECKCOMPATIBILITYRESPONSE']._serialized_end=1559
+  _globals['_CONTRACTCHANGE']._serialized_start=1562
+  _globals['_CONTRACTCHANGE']._serialized_end=2034
+  _globals['_CONTRACTCHANGE_KIND']._serialized_start=1674
+  _globals['_CONTRACTCHANGE_KIND']._serialized_end=2034
+  _globals['_DRAININSTANCEREQUEST']._serialized_start=2036
+  _globals['_DRAININSTANCEREQUEST']._serialized_end=2108
+  _globals['_DRAININSTANCERESPONSE']._serialized_start=2110
+  _globals['_DRAININSTANCERESPONSE']._serialized_end=2171
+  _globals['_VERSIONWEIGHT']._serialized_start=2173
+  _globals['_VERSIONWEIGHT']._serialized_end=2244
+  _globals['_SETCOMPONENTWEIGHTSREQUEST']._serialized_start=2246
+  _globals['_SETCOMPONENTWEIGHTSREQUEST']._serialized_end=2351
+  _globals['_SETCOMPONENTWEIGHTSRESPONSE']._serialized_start=2353
+  _globals['_SETCOMPONENTWEIGHTSRESPONSE']._serialized_end=2423
+  _globals['_REGISTRYSERVICE']._serialized_start=2426
+  _globals['_REGISTRYSERVICE']._serialized_end=3673
 # @@protoc_insertion_point(module_scope)

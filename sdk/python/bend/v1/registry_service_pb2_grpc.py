@@ -60,6 +60,26 @@ class RegistryServiceStub:
                 request_serializer=bend_dot_v1_dot_registry__service__pb2.ListInstancesRequest.SerializeToString,
                 response_deserializer=bend_dot_v1_dot_registry__service__pb2.ListInstancesResponse.FromString,
                 _registered_method=True)
+        self.DeprecateComponentVersion = channel.unary_unary(
+                '/bend.v1.RegistryService/DeprecateComponentVersion',
+                request_serializer=bend_dot_v1_dot_registry__service__pb2.DeprecateComponentVersionRequest.SerializeToString,
+                response_deserializer=bend_dot_v1_dot_registry__service__pb2.DeprecateComponentVersionResponse.FromString,
+                _registered_method=True)
+        self.CheckCompatibility = channel.unary_unary(
+                '/bend.v1.RegistryService/CheckCompatibility',
+                request_serializer=bend_dot_v1_dot_registry__service__pb2.CheckCompatibilityRequest.SerializeToString,
+                response_deserializer=bend_dot_v1_dot_registry__service__pb2.CheckCompatibilityResponse.FromString,
+                _registered_method=True)
+        self.DrainInstance = channel.unary_unary(
+                '/bend.v1.RegistryService/DrainInstance',
+                request_serializer=bend_dot_v1_dot_registry__service__pb2.DrainInstanceRequest.SerializeToString,
+                response_deserializer=bend_dot_v1_dot_registry__service__pb2.DrainInstanceResponse.FromString,
+                _registered_method=True)
+        self.SetComponentWeights = channel.unary_unary(
+                '/bend.v1.RegistryService/SetComponentWeights',
+                request_serializer=bend_dot_v1_dot_registry__service__pb2.SetComponentWeightsRequest.SerializeToString,
+                response_deserializer=bend_dot_v1_dot_registry__service__pb2.SetComponentWeightsResponse.FromString,
+                _registered_method=True)
 
 
 class RegistryServiceServicer:
@@ -71,7 +91,9 @@ class RegistryServiceServicer:
         Atomic and idempotent: the same contract again changes nothing. Called by executors for
         services that register themselves over Connect, or by people.
         Errors: FAILED_PRECONDITION CONTRACT_MISMATCH when that version exists with another
-        contract; INVALID_ARGUMENT INVALID_REQUEST when a schema is no JSON Schema.
+        contract, or when the contract breaks what an older version of the same major (1 or
+        more) promised, see CheckCompatibility; INVALID_ARGUMENT INVALID_REQUEST when a schema is
+        no JSON Schema.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -109,6 +131,48 @@ class RegistryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DeprecateComponentVersion(self, request, context):
+        """Mark a version as deprecated, or take that back.
+        A deprecated version gets new tasks only where a workflow pins it, or where nothing else
+        that fits is live. Idempotent; engines follow within seconds.
+        Errors: NOT_FOUND COMPONENT_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CheckCompatibility(self, request, context):
+        """Compare a contract with an older one and name each change.
+        The newer one is a given contract or a stored version. Nothing is stored.
+        Errors: NOT_FOUND COMPONENT_NOT_FOUND when a version is not there; INVALID_ARGUMENT
+        INVALID_REQUEST when the given contract is wrong or of another component.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DrainInstance(self, request, context):
+        """Give an instance no new tasks, or take that back. What it holds goes on to its end.
+        Idempotent; returns when the executor that holds the instance has confirmed it. It lasts
+        over reconnects of the instance, and ends with its process.
+        Errors: NOT_FOUND INSTANCE_NOT_FOUND; UNAVAILABLE DEPENDENCY_DOWN when the executor did not
+        confirm within 8 s.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetComponentWeights(self, request, context):
+        """Set which part of the new tasks of a component goes to which version; replaces all weights.
+        Atomic and idempotent; engines follow within seconds. Tasks with an exact version do not
+        care. Without weights the newest live version takes all.
+        Errors: NOT_FOUND COMPONENT_NOT_FOUND when a version is not registered; INVALID_ARGUMENT
+        INVALID_REQUEST when a version is there twice, or all weights are 0.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RegistryServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -136,6 +200,26 @@ def add_RegistryServiceServicer_to_server(servicer, server):
                     servicer.ListInstances,
                     request_deserializer=bend_dot_v1_dot_registry__service__pb2.ListInstancesRequest.FromString,
                     response_serializer=bend_dot_v1_dot_registry__service__pb2.ListInstancesResponse.SerializeToString,
+            ),
+            'DeprecateComponentVersion': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeprecateComponentVersion,
+                    request_deserializer=bend_dot_v1_dot_registry__service__pb2.DeprecateComponentVersionRequest.FromString,
+                    response_serializer=bend_dot_v1_dot_registry__service__pb2.DeprecateComponentVersionResponse.SerializeToString,
+            ),
+            'CheckCompatibility': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckCompatibility,
+                    request_deserializer=bend_dot_v1_dot_registry__service__pb2.CheckCompatibilityRequest.FromString,
+                    response_serializer=bend_dot_v1_dot_registry__service__pb2.CheckCompatibilityResponse.SerializeToString,
+            ),
+            'DrainInstance': grpc.unary_unary_rpc_method_handler(
+                    servicer.DrainInstance,
+                    request_deserializer=bend_dot_v1_dot_registry__service__pb2.DrainInstanceRequest.FromString,
+                    response_serializer=bend_dot_v1_dot_registry__service__pb2.DrainInstanceResponse.SerializeToString,
+            ),
+            'SetComponentWeights': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetComponentWeights,
+                    request_deserializer=bend_dot_v1_dot_registry__service__pb2.SetComponentWeightsRequest.FromString,
+                    response_serializer=bend_dot_v1_dot_registry__service__pb2.SetComponentWeightsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -274,6 +358,114 @@ class RegistryService:
             '/bend.v1.RegistryService/ListInstances',
             bend_dot_v1_dot_registry__service__pb2.ListInstancesRequest.SerializeToString,
             bend_dot_v1_dot_registry__service__pb2.ListInstancesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeprecateComponentVersion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/bend.v1.RegistryService/DeprecateComponentVersion',
+            bend_dot_v1_dot_registry__service__pb2.DeprecateComponentVersionRequest.SerializeToString,
+            bend_dot_v1_dot_registry__service__pb2.DeprecateComponentVersionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckCompatibility(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/bend.v1.RegistryService/CheckCompatibility',
+            bend_dot_v1_dot_registry__service__pb2.CheckCompatibilityRequest.SerializeToString,
+            bend_dot_v1_dot_registry__service__pb2.CheckCompatibilityResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DrainInstance(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/bend.v1.RegistryService/DrainInstance',
+            bend_dot_v1_dot_registry__service__pb2.DrainInstanceRequest.SerializeToString,
+            bend_dot_v1_dot_registry__service__pb2.DrainInstanceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetComponentWeights(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/bend.v1.RegistryService/SetComponentWeights',
+            bend_dot_v1_dot_registry__service__pb2.SetComponentWeightsRequest.SerializeToString,
+            bend_dot_v1_dot_registry__service__pb2.SetComponentWeightsResponse.FromString,
             options,
             channel_credentials,
             insecure,

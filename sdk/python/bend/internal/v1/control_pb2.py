@@ -22,51 +22,78 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from bend.v1 import pool_pb2 as bend_dot_v1_dot_pool__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x62\x65nd/internal/v1/control.proto\x12\x10\x62\x65nd.internal.v1\"E\n\x07TaskKey\x12\x11\n\texecution\x18\x01 \x01(\x06\x12\x0c\n\x04task\x18\x02 \x01(\r\x12\x0c\n\x04item\x18\x03 \x01(\r\x12\x0b\n\x03try\x18\x04 \x01(\r\":\n\x0fOpenKeysRequest\x12\'\n\x04keys\x18\x01 \x03(\x0b\x32\x19.bend.internal.v1.TaskKey\"\x9f\x01\n\x10OpenKeysResponse\x12\x38\n\x06states\x18\x01 \x03(\x0e\x32(.bend.internal.v1.OpenKeysResponse.State\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\"B\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x08\n\x04OPEN\x10\x01\x12\n\n\x06\x43LOSED\x10\x02\x12\x0c\n\x08NOT_MINE\x10\x03\"7\n\x0c\x43\x61ncelNotice\x12\'\n\x04keys\x18\x01 \x03(\x0b\x32\x19.bend.internal.v1.TaskKey\"I\n\rStartedNotice\x12\'\n\x04keys\x18\x01 \x03(\x0b\x32\x19.bend.internal.v1.TaskKey\x12\x0f\n\x07workers\x18\x02 \x03(\t\"\x95\x01\n\x14InstanceAnnouncement\x12\x10\n\x08\x65xecutor\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\x13\n\x0bincarnation\x18\x03 \x01(\x06\x12\x33\n\x06groups\x18\x04 \x03(\x0b\x32#.bend.internal.v1.GroupAnnouncement\x12\x0f\n\x07leaving\x18\x05 \x01(\x08\"\xa2\x02\n\x11GroupAnnouncement\x12\r\n\x05group\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x11\n\tcomponent\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\x12?\n\x06labels\x18\x05 \x03(\x0b\x32/.bend.internal.v1.GroupAnnouncement.LabelsEntry\x12\x0e\n\x06\x63redit\x18\x06 \x01(\r\x12\x14\n\x0clong_running\x18\x07 \x01(\x08\x12\x31\n\tinstances\x18\x08 \x03(\x0b\x32\x1e.bend.internal.v1.InstanceInfo\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"n\n\x0cInstanceInfo\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\x0e\n\x06\x63redit\x18\x02 \x01(\r\x12\x11\n\tin_flight\x18\x03 \x01(\r\x12\x10\n\x08\x64raining\x18\x04 \x01(\x08\x12\x14\n\x0c\x63onnected_us\x18\x05 \x01(\x03\"\xce\x06\n\rEngineCommand\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x11\n\texecution\x18\x02 \x01(\x06\x12\r\n\x05\x61\x63tor\x18\x03 \x01(\t\x12\x10\n\x06\x63\x61ncel\x18\x04 \x01(\tH\x00\x12\x15\n\x0bnotify_slot\x18\x05 \x01(\rH\x00\x12\x0f\n\x05pause\x18\x06 \x01(\tH\x00\x12\x38\n\x06resume\x18\x07 \x01(\x0b\x32&.bend.internal.v1.EngineCommand.ResumeH\x00\x12\x0f\n\x05retry\x18\x08 \x01(\tH\x00\x12\x36\n\x05reset\x18\t \x01(\x0b\x32%.bend.internal.v1.EngineCommand.ResetH\x00\x12\x38\n\x06signal\x18\n \x01(\x0b\x32&.bend.internal.v1.EngineCommand.SignalH\x00\x12<\n\x08\x64\x65\x63ision\x18\x0b \x01(\x0b\x32(.bend.internal.v1.EngineCommand.DecisionH\x00\x12\x36\n\x05start\x18\x0c \x01(\x0b\x32%.bend.internal.v1.EngineCommand.StartH\x00\x1a\x08\n\x06Resume\x1a%\n\x05Reset\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x1a\'\n\x06Signal\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07payload\x18\x02 \x01(\x0c\x1a\x63\n\x08\x44\x65\x63ision\x12&\n\x03key\x18\x01 \x01(\x0b\x32\x19.bend.internal.v1.TaskKey\x12\x10\n\x08\x61pproved\x18\x02 \x01(\x08\x12\x0f\n\x07\x63omment\x18\x03 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\x1a\xcf\x01\n\x05Start\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x10\n\x08workflow\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x05\x12\x0f\n\x07\x63urrent\x18\x04 \x01(\x08\x12\r\n\x05input\x18\x05 \x01(\x0c\x12\x0e\n\x06labels\x18\x06 \x01(\x0c\x12\x12\n\nrequest_id\x18\x07 \x01(\t\x12\x14\n\x0crequest_hash\x18\x08 \x01(\x0c\x12\x14\n\x0c\x65xecution_id\x18\t \x01(\t\x12\r\n\x05trace\x18\n \x01(\t\x12\x10\n\x08rerun_of\x18\x0b \x01(\x06\x42\t\n\x07\x63ommand\"\xab\x01\n\x13\x45ngineCommandResult\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0e\n\x06status\x18\x04 \x01(\r\x12\x0b\n\x03run\x18\x05 \x01(\r\x12\x11\n\tdelivered\x18\x06 \x01(\x08\x12\x11\n\texecution\x18\x07 \x01(\x06\x12\x11\n\tpublic_id\x18\x08 \x01(\t\x12\x0f\n\x07\x63reated\x18\t \x01(\x08\"$\n\x0e\x46inishedNotice\x12\x12\n\nexecutions\x18\x01 \x03(\x06\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x62\x65nd/internal/v1/control.proto\x12\x10\x62\x65nd.internal.v1\x1a\x12\x62\x65nd/v1/pool.proto\"E\n\x07TaskKey\x12\x11\n\texecution\x18\x01 \x01(\x06\x12\x0c\n\x04task\x18\x02 \x01(\r\x12\x0c\n\x04item\x18\x03 \x01(\r\x12\x0b\n\x03try\x18\x04 \x01(\r\":\n\x0fOpenKeysRequest\x12\'\n\x04keys\x18\x01 \x03(\x0b\x32\x19.bend.internal.v1.TaskKey\"\x9f\x01\n\x10OpenKeysResponse\x12\x38\n\x06states\x18\x01 \x03(\x0e\x32(.bend.internal.v1.OpenKeysResponse.State\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\"B\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x08\n\x04OPEN\x10\x01\x12\n\n\x06\x43LOSED\x10\x02\x12\x0c\n\x08NOT_MINE\x10\x03\"7\n\x0c\x43\x61ncelNotice\x12\'\n\x04keys\x18\x01 \x03(\x0b\x32\x19.bend.internal.v1.TaskKey\"I\n\rStartedNotice\x12\'\n\x04keys\x18\x01 \x03(\x0b\x32\x19.bend.internal.v1.TaskKey\x12\x0f\n\x07workers\x18\x02 \x03(\t\"\xc3\x01\n\x14InstanceAnnouncement\x12\x10\n\x08\x65xecutor\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\x13\n\x0bincarnation\x18\x03 \x01(\x06\x12\x33\n\x06groups\x18\x04 \x03(\x0b\x32#.bend.internal.v1.GroupAnnouncement\x12\x0f\n\x07leaving\x18\x05 \x01(\x08\x12,\n\x08policies\x18\x06 \x01(\x0b\x32\x1a.bend.internal.v1.Policies\"P\n\x08Policies\x12\x35\n\ncomponents\x18\x01 \x03(\x0b\x32!.bend.internal.v1.ComponentPolicy\x12\r\n\x05whole\x18\x02 \x01(\x08\"\xbc\x01\n\x0f\x43omponentPolicy\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x11\n\tcomponent\x18\x02 \x01(\t\x12?\n\x07weights\x18\x03 \x03(\x0b\x32..bend.internal.v1.ComponentPolicy.WeightsEntry\x12\x12\n\ndeprecated\x18\x04 \x03(\t\x1a.\n\x0cWeightsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\r:\x02\x38\x01\"D\n\x0b\x44rainNotice\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x13\n\x0binstance_id\x18\x02 \x01(\t\x12\r\n\x05\x64rain\x18\x03 \x01(\x08\"\xa2\x02\n\x11GroupAnnouncement\x12\r\n\x05group\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x11\n\tcomponent\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\x12?\n\x06labels\x18\x05 \x03(\x0b\x32/.bend.internal.v1.GroupAnnouncement.LabelsEntry\x12\x0e\n\x06\x63redit\x18\x06 \x01(\r\x12\x14\n\x0clong_running\x18\x07 \x01(\x08\x12\x31\n\tinstances\x18\x08 \x03(\x0b\x32\x1e.bend.internal.v1.InstanceInfo\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x85\x01\n\x0cInstanceInfo\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\x0e\n\x06\x63redit\x18\x02 \x01(\r\x12\x11\n\tin_flight\x18\x03 \x01(\r\x12\x10\n\x08\x64raining\x18\x04 \x01(\x08\x12\x14\n\x0c\x63onnected_us\x18\x05 \x01(\x03\x12\x15\n\rpool_instance\x18\x06 \x01(\t\"z\n\x0c\x44\x65mandNotice\x12\x0e\n\x06\x65ngine\x18\x01 \x01(\t\x12+\n\x05lanes\x18\x02 \x03(\x0b\x32\x1c.bend.internal.v1.LaneDemand\x12-\n\x06groups\x18\x03 \x03(\x0b\x32\x1d.bend.internal.v1.GroupDemand\"\xfa\x01\n\nLaneDemand\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x11\n\tcomponent\x18\x02 \x01(\t\x12\x15\n\rexact_version\x18\x03 \x01(\t\x12\x12\n\x05major\x18\x04 \x01(\rH\x00\x88\x01\x01\x12<\n\x08requires\x18\x05 \x03(\x0b\x32*.bend.internal.v1.LaneDemand.RequiresEntry\x12\x0f\n\x07waiting\x18\x06 \x01(\x04\x12\x11\n\toldest_us\x18\x07 \x01(\x03\x1a/\n\rRequiresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x08\n\x06_major\"\xcf\x01\n\x0bGroupDemand\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x11\n\tcomponent\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x39\n\x06labels\x18\x04 \x03(\x0b\x32).bend.internal.v1.GroupDemand.LabelsEntry\x12\x0c\n\x04open\x18\x05 \x01(\x04\x12\x11\n\toldest_us\x18\x06 \x01(\x03\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xce\x06\n\rEngineCommand\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x11\n\texecution\x18\x02 \x01(\x06\x12\r\n\x05\x61\x63tor\x18\x03 \x01(\t\x12\x10\n\x06\x63\x61ncel\x18\x04 \x01(\tH\x00\x12\x15\n\x0bnotify_slot\x18\x05 \x01(\rH\x00\x12\x0f\n\x05pause\x18\x06 \x01(\tH\x00\x12\x38\n\x06resume\x18\x07 \x01(\x0b\x32&.bend.internal.v1.EngineCommand.ResumeH\x00\x12\x0f\n\x05retry\x18\x08 \x01(\tH\x00\x12\x36\n\x05reset\x18\t \x01(\x0b\x32%.bend.internal.v1.EngineCommand.ResetH\x00\x12\x38\n\x06signal\x18\n \x01(\x0b\x32&.bend.internal.v1.EngineCommand.SignalH\x00\x12<\n\x08\x64\x65\x63ision\x18\x0b \x01(\x0b\x32(.bend.internal.v1.EngineCommand.DecisionH\x00\x12\x36\n\x05start\x18\x0c \x01(\x0b\x32%.bend.internal.v1.EngineCommand.StartH\x00\x1a\x08\n\x06Resume\x1a%\n\x05Reset\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x1a\'\n\x06Signal\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07payload\x18\x02 \x01(\x0c\x1a\x63\n\x08\x44\x65\x63ision\x12&\n\x03key\x18\x01 \x01(\x0b\x32\x19.bend.internal.v1.TaskKey\x12\x10\n\x08\x61pproved\x18\x02 \x01(\x08\x12\x0f\n\x07\x63omment\x18\x03 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\x1a\xcf\x01\n\x05Start\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x10\n\x08workflow\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x05\x12\x0f\n\x07\x63urrent\x18\x04 \x01(\x08\x12\r\n\x05input\x18\x05 \x01(\x0c\x12\x0e\n\x06labels\x18\x06 \x01(\x0c\x12\x12\n\nrequest_id\x18\x07 \x01(\t\x12\x14\n\x0crequest_hash\x18\x08 \x01(\x0c\x12\x14\n\x0c\x65xecution_id\x18\t \x01(\t\x12\r\n\x05trace\x18\n \x01(\t\x12\x10\n\x08rerun_of\x18\x0b \x01(\x06\x42\t\n\x07\x63ommand\"\xab\x01\n\x13\x45ngineCommandResult\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0e\n\x06status\x18\x04 \x01(\r\x12\x0b\n\x03run\x18\x05 \x01(\r\x12\x11\n\tdelivered\x18\x06 \x01(\x08\x12\x11\n\texecution\x18\x07 \x01(\x06\x12\x11\n\tpublic_id\x18\x08 \x01(\t\x12\x0f\n\x07\x63reated\x18\t \x01(\x08\"$\n\x0e\x46inishedNotice\x12\x12\n\nexecutions\x18\x01 \x03(\x06\"y\n\nPoolReport\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x10\n\x08\x65xecutor\x18\x02 \x01(\t\x12#\n\x06status\x18\x03 \x01(\x0b\x32\x13.bend.v1.PoolStatus\x12!\n\x05stats\x18\x04 \x01(\x0b\x32\x12.bend.v1.PoolStatsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'bend.internal.v1.control_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_COMPONENTPOLICY_WEIGHTSENTRY']._loaded_options = None
+  _globals['_COMPONENTPOLICY_WEIGHTSENTRY']._serialized_options = b'8\001'
   _globals['_GROUPANNOUNCEMENT_LABELSENTRY']._loaded_options = None
   _globals['_GROUPANNOUNCEMENT_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_TASKKEY']._serialized_start=52
-  _globals['_TASKKEY']._serialized_end=121
-  _globals['_OPENKEYSREQUEST']._serialized_start=123
-  _globals['_OPENKEYSREQUEST']._serialized_end=181
-  _globals['_OPENKEYSRESPONSE']._serialized_start=184
-  _globals['_OPENKEYSRESPONSE']._serialized_end=343
-  _globals['_OPENKEYSRESPONSE_STATE']._serialized_start=277
-  _globals['_OPENKEYSRESPONSE_STATE']._serialized_end=343
-  _globals['_CANCELNOTICE']._serialized_start=345
-  _globals['_CANCELNOTICE']._serialized_end=400
-  _globals['_STARTEDNOTICE']._serialized_start=402
-  _globals['_STARTEDNOTICE']._serialized_end=475
-  _globals['_INSTANCEANNOUNCEMENT']._serialized_start=478
-  _globals['_INSTANCEANNOUNCEMENT']._serialized_end=627
-  _globals['_GROUPANNOUNCEMENT']._serialized_start=630
-  _globals['_GROUPANNOUNCEMENT']._serialized_end=920
-  _globals['_GROUPANNOUNCEMENT_LABELSENTRY']._serialized_start=875
-  _globals['_GROUPANNOUNCEMENT_LABELSENTRY']._serialized_end=920
-  _globals['_INSTANCEINFO']._serialized_start=922
-  _globals['_INSTANCEINFO']._serialized_end=1032
-  _globals['_ENGINECOMMAND']._serialized_start=1035
-  _globals['_ENGINECOMMAND']._serialized_end=1881
-  _globals['_ENGINECOMMAND_RESUME']._serialized_start=1471
-  _globals['_ENGINECOMMAND_RESUME']._serialized_end=1479
-  _globals['_ENGINECOMMAND_RESET']._serialized_start=1481
-  _globals['_ENGINECOMMAND_RESET']._serialized_end=1518
-  _globals['_ENGINECOMMAND_SIGNAL']._serialized_start=1520
-  _globals['_ENGINECOMMAND_SIGNAL']._serialized_end=1559
-  _globals['_ENGINECOMMAND_DECISION']._serialized_start=1561
-  _globals['_ENGINECOMMAND_DECISION']._serialized_end=1660
-  _globals['_ENGINECOMMAND_START']._serialized_start=1663
-  _globals['_ENGINECOMMAND_START']._serialized_end=1870
-  _globals['_ENGINECOMMANDRESULT']._serialized_start=1884
-  _globals['_ENGINECOMMANDRESULT']._serialized_end=2055
-  _globals['_FINISHEDNOTICE']._serialized_start=2057
-  _globals['_FINISHEDNOTICE']._serialized_end=2093
+  _globals['_LANEDEMAND_REQUIRESENTRY']._loaded_options = None
+  _globals['_LANEDEMAND_REQUIRESENTRY']._serialized_options = b'8\001'
+  _globals['_GROUPDEMAND_LABELSENTRY']._loaded_options = None
+  _globals['_GROUPDEMAND_LABELSENTRY']._serialized_options = b'8\001'
+  _globals['_TASKKEY']._serialized_start=72
+  _globals['_TASKKEY']._serialized_end=141
+  _globals['_OPENKEYSREQUEST']._serialized_start=143
+  _globals['_OPENKEYSREQUEST']._serialized_end=201
+  _globals['_OPENKEYSRESPONSE']._serialized_start=204
+  _globals['_OPENKEYSRESPONSE']._serialized_end=363
+  _globals['_OPENKEYSRESPONSE_STATE']._serialized_start=297
+  _globals['_OPENKEYSRESPONSE_STATE']._serialized_end=363
+  _globals['_CANCELNOTICE']._serialized_start=365
+  _globals['_CANCELNOTICE']._serialized_end=420
+  _globals['_STARTEDNOTICE']._serialized_start=422
+  _globals['_STARTEDNOTICE']._serialized_end=495
+  _globals['_INSTANCEANNOUNCEMENT']._serialized_start=498
+  _globals['_INSTANCEANNOUNCEMENT']._serialized_end=693
+  _globals['_POLICIES']._serialized_start=695
+  _globals['_POLICIES']._serialized_end=775
+  _globals['_COMPONENTPOLICY']._serialized_start=778
+  _globals['_COMPONENTPOLICY']._serialized_end=966
+  _globals['_COMPONENTPOLICY_WEIGHTSENTRY']._serialized_start=920
+  _globals['_COMPONENTPOLICY_WEIGHTSENTRY']._serialized_end=966
+  _globals['_DRAINNOTICE']._serialized_start=968
+  _globals['_DRAINNOTICE']._serialized_end=1036
+  _globals['_GROUPANNOUNCEMENT']._serialized_start=1039
+  _globals['_GROUPANNOUNCEMENT']._serialized_end=1329
+  _globals['_GROUPANNOUNCEMENT_LABELSENTRY']._serialized_start=1284
+  _globals['_GROUPANNOUNCEMENT_LABELSENTRY']._serialized_end=1329
+  _globals['_INSTANCEINFO']._serialized_start=1332
+  _globals['_INSTANCEINFO']._serialized_end=1465
+  _globals['_DEMANDNOTICE']._serialized_start=1467
+  _globals['_DEMANDNOTICE']._serialized_end=1589
+  _globals['_LANEDEMAND']._serialized_start=1592
+  _globals['_LANEDEMAND']._serialized_end=1842
+  _globals['_LANEDEMAND_REQUIRESENTRY']._serialized_start=1785
+  _globals['_LANEDEMAND_REQUIRESENTRY']._serialized_end=1832
+  _globals['_GROUPDEMAND']._serialized_start=1845
+  _globals['_GROUPDEMAND']._serialized_end=2052
+  _globals['_GROUPDEMAND_LABELSENTRY']._serialized_start=1284
+  _globals['_GROUPDEMAND_LABELSENTRY']._serialized_end=1329
+  _globals['_ENGINECOMMAND']._serialized_start=2055
+  _globals['_ENGINECOMMAND']._serialized_end=2901
+  _globals['_ENGINECOMMAND_RESUME']._serialized_start=2491
+  _globals['_ENGINECOMMAND_RESUME']._serialized_end=2499
+  _globals['_ENGINECOMMAND_RESET']._serialized_start=2501
+  _globals['_ENGINECOMMAND_RESET']._serialized_end=2538
+  _globals['_ENGINECOMMAND_SIGNAL']._serialized_start=2540
+  _globals['_ENGINECOMMAND_SIGNAL']._serialized_end=2579
+  _globals['_ENGINECOMMAND_DECISION']._serialized_start=2581
+  _globals['_ENGINECOMMAND_DECISION']._serialized_end=2680
+  _globals['_ENGINECOMMAND_START']._serialized_start=2683
+  _globals['_ENGINECOMMAND_START']._serialized_end=2890
+  _globals['_ENGINECOMMANDRESULT']._serialized_start=2904
+  _globals['_ENGINECOMMANDRESULT']._serialized_end=3075
+  _globals['_FINISHEDNOTICE']._serialized_start=3077
+  _globals['_FINISHEDNOTICE']._serialized_end=3113
+  _globals['_POOLREPORT']._serialized_start=3115
+  _globals['_POOLREPORT']._serialized_end=3236
 # @@protoc_insertion_point(module_scope)

@@ -1,3 +1,4 @@
+from bend.v1 import pool_pb2 as _pool_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -57,18 +58,57 @@ class StartedNotice(_message.Message):
     def __init__(self, keys: _Optional[_Iterable[_Union[TaskKey, _Mapping]]] = ..., workers: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class InstanceAnnouncement(_message.Message):
-    __slots__ = ("executor", "sequence", "incarnation", "groups", "leaving")
+    __slots__ = ("executor", "sequence", "incarnation", "groups", "leaving", "policies")
     EXECUTOR_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     GROUPS_FIELD_NUMBER: _ClassVar[int]
     LEAVING_FIELD_NUMBER: _ClassVar[int]
+    POLICIES_FIELD_NUMBER: _ClassVar[int]
     executor: str
     sequence: int
     incarnation: int
     groups: _containers.RepeatedCompositeFieldContainer[GroupAnnouncement]
     leaving: bool
-    def __init__(self, executor: _Optional[str] = ..., sequence: _Optional[int] = ..., incarnation: _Optional[int] = ..., groups: _Optional[_Iterable[_Union[GroupAnnouncement, _Mapping]]] = ..., leaving: _Optional[bool] = ...) -> None: ...
+    policies: Policies
+    def __init__(self, executor: _Optional[str] = ..., sequence: _Optional[int] = ..., incarnation: _Optional[int] = ..., groups: _Optional[_Iterable[_Union[GroupAnnouncement, _Mapping]]] = ..., leaving: _Optional[bool] = ..., policies: _Optional[_Union[Policies, _Mapping]] = ...) -> None: ...
+
+class Policies(_message.Message):
+    __slots__ = ("components", "whole")
+    COMPONENTS_FIELD_NUMBER: _ClassVar[int]
+    WHOLE_FIELD_NUMBER: _ClassVar[int]
+    components: _containers.RepeatedCompositeFieldContainer[ComponentPolicy]
+    whole: bool
+    def __init__(self, components: _Optional[_Iterable[_Union[ComponentPolicy, _Mapping]]] = ..., whole: _Optional[bool] = ...) -> None: ...
+
+class ComponentPolicy(_message.Message):
+    __slots__ = ("namespace", "component", "weights", "deprecated")
+    class WeightsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    COMPONENT_FIELD_NUMBER: _ClassVar[int]
+    WEIGHTS_FIELD_NUMBER: _ClassVar[int]
+    DEPRECATED_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    component: str
+    weights: _containers.ScalarMap[str, int]
+    deprecated: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, namespace: _Optional[str] = ..., component: _Optional[str] = ..., weights: _Optional[_Mapping[str, int]] = ..., deprecated: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class DrainNotice(_message.Message):
+    __slots__ = ("namespace", "instance_id", "drain")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
+    DRAIN_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    instance_id: str
+    drain: bool
+    def __init__(self, namespace: _Optional[str] = ..., instance_id: _Optional[str] = ..., drain: _Optional[bool] = ...) -> None: ...
 
 class GroupAnnouncement(_message.Message):
     __slots__ = ("group", "namespace", "component", "version", "labels", "credit", "long_running", "instances")
@@ -98,18 +138,78 @@ class GroupAnnouncement(_message.Message):
     def __init__(self, group: _Optional[str] = ..., namespace: _Optional[str] = ..., component: _Optional[str] = ..., version: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., credit: _Optional[int] = ..., long_running: _Optional[bool] = ..., instances: _Optional[_Iterable[_Union[InstanceInfo, _Mapping]]] = ...) -> None: ...
 
 class InstanceInfo(_message.Message):
-    __slots__ = ("instance_id", "credit", "in_flight", "draining", "connected_us")
+    __slots__ = ("instance_id", "credit", "in_flight", "draining", "connected_us", "pool_instance")
     INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
     CREDIT_FIELD_NUMBER: _ClassVar[int]
     IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
     DRAINING_FIELD_NUMBER: _ClassVar[int]
     CONNECTED_US_FIELD_NUMBER: _ClassVar[int]
+    POOL_INSTANCE_FIELD_NUMBER: _ClassVar[int]
     instance_id: str
     credit: int
     in_flight: int
     draining: bool
     connected_us: int
-    def __init__(self, instance_id: _Optional[str] = ..., credit: _Optional[int] = ..., in_flight: _Optional[int] = ..., draining: _Optional[bool] = ..., connected_us: _Optional[int] = ...) -> None: ...
+    pool_instance: str
+    def __init__(self, instance_id: _Optional[str] = ..., credit: _Optional[int] = ..., in_flight: _Optional[int] = ..., draining: _Optional[bool] = ..., connected_us: _Optional[int] = ..., pool_instance: _Optional[str] = ...) -> None: ...
+
+class DemandNotice(_message.Message):
+    __slots__ = ("engine", "lanes", "groups")
+    ENGINE_FIELD_NUMBER: _ClassVar[int]
+    LANES_FIELD_NUMBER: _ClassVar[int]
+    GROUPS_FIELD_NUMBER: _ClassVar[int]
+    engine: str
+    lanes: _containers.RepeatedCompositeFieldContainer[LaneDemand]
+    groups: _containers.RepeatedCompositeFieldContainer[GroupDemand]
+    def __init__(self, engine: _Optional[str] = ..., lanes: _Optional[_Iterable[_Union[LaneDemand, _Mapping]]] = ..., groups: _Optional[_Iterable[_Union[GroupDemand, _Mapping]]] = ...) -> None: ...
+
+class LaneDemand(_message.Message):
+    __slots__ = ("namespace", "component", "exact_version", "major", "requires", "waiting", "oldest_us")
+    class RequiresEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    COMPONENT_FIELD_NUMBER: _ClassVar[int]
+    EXACT_VERSION_FIELD_NUMBER: _ClassVar[int]
+    MAJOR_FIELD_NUMBER: _ClassVar[int]
+    REQUIRES_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FIELD_NUMBER: _ClassVar[int]
+    OLDEST_US_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    component: str
+    exact_version: str
+    major: int
+    requires: _containers.ScalarMap[str, str]
+    waiting: int
+    oldest_us: int
+    def __init__(self, namespace: _Optional[str] = ..., component: _Optional[str] = ..., exact_version: _Optional[str] = ..., major: _Optional[int] = ..., requires: _Optional[_Mapping[str, str]] = ..., waiting: _Optional[int] = ..., oldest_us: _Optional[int] = ...) -> None: ...
+
+class GroupDemand(_message.Message):
+    __slots__ = ("namespace", "component", "version", "labels", "open", "oldest_us")
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    COMPONENT_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    OPEN_FIELD_NUMBER: _ClassVar[int]
+    OLDEST_US_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    component: str
+    version: str
+    labels: _containers.ScalarMap[str, str]
+    open: int
+    oldest_us: int
+    def __init__(self, namespace: _Optional[str] = ..., component: _Optional[str] = ..., version: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., open: _Optional[int] = ..., oldest_us: _Optional[int] = ...) -> None: ...
 
 class EngineCommand(_message.Message):
     __slots__ = ("request_id", "execution", "actor", "cancel", "notify_slot", "pause", "resume", "retry", "reset", "signal", "decision", "start")
@@ -219,3 +319,15 @@ class FinishedNotice(_message.Message):
     EXECUTIONS_FIELD_NUMBER: _ClassVar[int]
     executions: _containers.RepeatedScalarFieldContainer[int]
     def __init__(self, executions: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class PoolReport(_message.Message):
+    __slots__ = ("namespace", "executor", "status", "stats")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    EXECUTOR_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    STATS_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    executor: str
+    status: _pool_pb2.PoolStatus
+    stats: _pool_pb2.PoolStats
+    def __init__(self, namespace: _Optional[str] = ..., executor: _Optional[str] = ..., status: _Optional[_Union[_pool_pb2.PoolStatus, _Mapping]] = ..., stats: _Optional[_Union[_pool_pb2.PoolStats, _Mapping]] = ...) -> None: ...

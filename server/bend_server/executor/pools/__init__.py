@@ -1,0 +1,1 @@
+"""Pools of component instances: started, watched, scaled and stopped by one executor."""

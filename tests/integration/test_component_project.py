@@ -1,0 +1,89 @@
+"""What `bend components init` writes works: its own tests pass, its worker serves."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from bend.cli.component_project import write_project
+from tests.integration.one_process import one_process
+from tests.kit.certificates import TestAuthority
+from tests.kit.loops import eventually, in_loop
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("project") / "greeting"
+    write_project("acme.greeting", folder)
+    return folder
+
+
+def environment(**more: str) -> dict[str, str]:
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("BEND_")}
+    return plain | more
+
+
+def test_its_own_tests_pass(project: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
+        cwd=project,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 passed" in done.stdout
+
+
+def test_it_follows_our_own_rules(project: Path) -> None:
+    for command in (["check", "--select", "E,F,I,B,UP"], ["format", "--check"]):
+        subprocess.run(
+            [sys.executable, "-m", "ruff", *command, "--isolated", "--line-length", "100", "."],
+            cwd=project,
+            check=True,
+            timeout=60,
+            capture_output=True,
+        )
+    described = tomllib.loads((project / "pyproject.toml").read_text())
+    assert described["project"]["name"] == "acme-greeting"
+    assert described["tool"]["hatch"]["build"]["targets"]["wheel"]["only-include"] == [
+        "component.py"
+    ]
+
+
+@in_loop
+async def test_its_worker_serves_a_mesh(authority: TestAuthority, project: Path) -> None:
+    async with one_process(authority) as road:
+        place = road.worker_place()
+        running = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "component.py",
+            cwd=project,
+            env=environment(
+                BEND_URL=place["url"],
+                BEND_CA_FILE=place["ca_file"],
+                BEND_CERT_FILE=place["cert_file"],
+                BEND_KEY_FILE=place["key_file"],
+            ),
+        )
+        try:
+            async with road.client() as client:
+
+                async def serves() -> bool:
+                    return bool(await client.list_instances("acme.greeting"))
+
+                await eventually(serves)
+                stored = await client.deploy(project / "workflow.yaml")
+                done = await client.run(stored.name, {"who": "Ada"}, timeout=30)
+                assert done.output == {"text": "Good day, Ada."}
+        finally:
+            running.terminate()
+            assert await asyncio.wait_for(running.wait(), 30) == 0
