@@ -45,6 +45,7 @@ bench: $(STAMP)
 
 soak: $(STAMP)
 	$(BIN)/python -m tests.soak --minutes $(MINUTES)
+	$(BIN)/python -m tests.integration.sleeper
 
 clean:
 	rm -rf $(VENV) .bend build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -49,7 +49,12 @@ def _cluster(settings: GatewaySettings, upstream: Upstream) -> Json:
             )
         },
         # With all replicas unhealthy an honest UNAVAILABLE is better than a guess.
-        "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
+        "common_lb_config": {
+            "healthy_panic_threshold": {"value": 0},
+            # By default what health checks find within a second of another finding is held back
+            # to its end: a replica that was started again would wait as long for its calls.
+            "update_merge_window": "0s",
+        },
         "circuit_breakers": {
             "thresholds": [
                 {

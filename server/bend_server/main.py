@@ -11,7 +11,6 @@ import gc
 import os
 import signal
 import socket
-import ssl
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
@@ -30,14 +29,18 @@ if _rich is None:
 
 from bend.errors import ConfigurationError  # noqa: E402
 from bend_server.config import Settings, load  # noqa: E402
+from bend_server.core.errors import DependencyDown  # noqa: E402
 from bend_server.rpc.identity import Authenticator  # noqa: E402
 from bend_server.rpc.server import RpcServer, Service, TlsFiles, serve  # noqa: E402
 from bend_server.telemetry import logs  # noqa: E402
 from bend_server.telemetry.clock import SystemChance, SystemClock  # noqa: E402
+from bend_server.tls import client_context  # noqa: E402
 
 CONFIGURATION_EXIT = 2
 FAULT_EXIT = 1
 NATS_S = 20.0
+DATABASE_S = 20.0
+DATABASE_PAUSE_S = 0.1
 CALLS_GRACE_S = 3.0
 WATCH_S = 0.25
 PARENT_S = 1.0
@@ -83,11 +86,9 @@ class Process:
         """Connect to NATS; closed with the stack. Engines make the streams, executors use them."""
         from bend_server.queue.jetstream import NatsQueue, StreamOptions
 
-        context = ssl.create_default_context(cafile=str(self.tls.roots))
-        context.load_cert_chain(self.tls.certificate, self.tls.key)
         connected = await NatsQueue.connect(
             self.place.nats,
-            context,
+            client_context(self.tls.roots, self.tls.certificate, self.tls.key),
             self.name,
             streams=StreamOptions() if self.identity == "engine" else None,
             jetstream=self.role != "registry",
@@ -104,12 +105,29 @@ class Process:
         return await asyncio.to_thread(ObjectBlobs, self.settings.blobs)
 
     async def stores(self, stack: AsyncExitStack) -> Any:
-        """Open the database; closed with the stack."""
+        """Open the database; closed with the stack.
+
+        One that is away, or still reads its log after a crash, is waited for as NATS is: ending
+        here would cost the whole start of this process again, after a growing pause.
+        """
         from bend_server.storage.opening import open_store
 
-        opened = await open_store(self.settings.database, self.clock)
-        stack.push_async_callback(opened.close)
-        return opened
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + DATABASE_S
+        told = False
+        while True:
+            try:
+                opened = await open_store(self.settings.database, self.clock)
+            except DependencyDown as error:
+                if loop.time() >= deadline:
+                    raise
+                if not told:
+                    told = True
+                    _log.warning("database_awaited", error=str(error))
+                await asyncio.sleep(DATABASE_PAUSE_S)
+            else:
+                stack.push_async_callback(opened.close)
+                return opened
 
     async def serve(self, services: list[Service], stack: AsyncExitStack) -> RpcServer:
         """Listen, not yet serving; stopped with the stack."""

@@ -352,7 +352,7 @@ def test_nothing_of_the_component_is_inherited(way: str, monkeypatch: pytest.Mon
 import os, stat
 def main(given):
     kinds = []
-    for number in range(256):
+    for number in map(int, os.listdir('/proc/self/fd')):
         try:
             kinds.append(stat.S_IFMT(os.fstat(number).st_mode))
         except OSError:

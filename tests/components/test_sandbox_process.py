@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -43,8 +44,9 @@ from tests.kit.waiting import wait_until
 
 FIND_SOCKET = """
 import os, stat, struct, time, json
-fd = next(n for n in range(3, 64) if n < 64 and (lambda: stat.S_ISSOCK(os.fstat(n).st_mode)
-          if os.path.exists(f'/proc/self/fd/{n}') else False)())
+# Its number is the one that it had in the component, however many that holds.
+fd = next(n for n in map(int, os.listdir('/proc/self/fd'))
+          if os.path.exists(f'/proc/self/fd/{n}') and stat.S_ISSOCK(os.fstat(n).st_mode))
 def send(text, size=None):
     os.write(fd, struct.pack('>I', len(text) if size is None else size) + text)
 """
@@ -87,6 +89,29 @@ def test_garbage_on_the_socket_fails_its_own_task_only(
     assert error.reason == reason, error.message
     assert time.monotonic() - began < 30
     assert run(python, "output = 'well'").output == "well"
+
+
+@pytest.fixture
+def many_descriptors() -> Iterator[None]:
+    """Hold more descriptors than one select knows, as a component with many connections does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 4096:
+        pytest.skip(f"{hard} descriptors a process, 4096 are wanted")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 4096), hard))
+    held = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+    yield
+    for descriptor in held:
+        os.close(descriptor)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.usefixtures("many_descriptors")
+@pytest.mark.parametrize("way", WAYS)
+def test_a_socket_of_a_high_number_serves_as_well(way: str) -> None:
+    with python_component(way) as made:
+        assert run(made, f"{FIND_SOCKET}\noutput = fd > 1024").output is True
+        script = f"{FIND_SOCKET}\nos.close(fd)\ntime.sleep(60)"
+        assert failure(lambda: run(made, script, timeout_s=40.0)).reason == "SCRIPT_DIED"
 
 
 def test_without_isolation_tasks_are_refused_and_the_reasons_named() -> None:

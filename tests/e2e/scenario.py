@@ -6,10 +6,12 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import grpc
 import orjson
@@ -157,8 +159,9 @@ class Verdict(NamedTuple):
 
 
 class Progress:
-    """Follows a run in SQL, and remembers the longest time in which no row was written.
+    """Follows a run in SQL from a thread of its own, while its block lasts.
 
+    It remembers the longest time in which no row was written, whatever the test does meanwhile.
     Executions up to the internal id `since` belong to earlier runs.
     """
 
@@ -170,12 +173,54 @@ class Progress:
         )
         self._since = time.monotonic()
         self._deadline = self._since + END_S_MAX
+        self._looked = threading.Condition()
+        self._looks = 0
+        self._fault: BaseException | None = None
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._follow)
         self.rows = 0
         self.unfinished = 0
         self.stall_s = 0.0
 
-    def look(self) -> None:
-        """Read once. Fails the test when the run takes too long."""
+    def __enter__(self) -> Self:
+        """Begin to look."""
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Look no more."""
+        self._over.set()
+        self._thread.join()
+
+    def until(self, reached: Callable[[], bool]) -> None:
+        """Return once what is seen fits; fails when the run takes too long.
+
+        What was seen before the call counts for nothing.
+        """
+        with self._looked:
+            first = self._looks + 2  # one look may be under way
+            self._looked.wait_for(
+                lambda: self._fault is not None or (self._looks >= first and reached())
+            )
+            assert self._fault is None, (
+                f"{self.unfinished} executions unfinished, {self.rows} rows: {self._fault!r}"
+            )
+
+    def _follow(self) -> None:
+        while not self._over.wait(0.02):
+            fault: BaseException | None = None
+            try:
+                self._look()
+            except Exception as error:  # noqa: BLE001 - the test is told
+                fault = error
+            with self._looked:
+                self._looks += 1
+                self._fault = fault
+                self._looked.notify_all()
+            if fault is not None:
+                return
+
+    def _look(self) -> None:
         rows = self.rows
         with contextlib.suppress(Away):
             ((rows, self.unfinished),) = self._ledger.rows(self._query)
@@ -184,8 +229,8 @@ class Progress:
             if self.rows:
                 self.stall_s = max(self.stall_s, now - self._since)
             self.rows, self._since = rows, now
-        assert now < self._deadline, f"{self.unfinished} executions unfinished, {rows} rows"
-        time.sleep(0.02)
+        if now > self._deadline:
+            raise TimeoutError(f"not over after {END_S_MAX:.0f} s")
 
 
 def judge(ledger: Ledger, ids: dict[str, int], journal_file: Path, since: int = 0) -> Verdict:

@@ -103,6 +103,8 @@ class House:
         allowed = {words.allow for words in self._words.values() if words.allow}
         self._allow = {"BEND_HTTP_ALLOW": ",".join(sorted(allowed))}
         self._open = ExitStack()
+        # The servers' usual ports may be in use; where each listens is a parameter of its workflow.
+        self._places: dict[str, str] = {}
 
     def up(self) -> None:
         """Set every example up, then start the mesh with the settings of all of them."""
@@ -124,6 +126,8 @@ class House:
     def _serve(self, folder: str, command: str) -> None:
         """Start a stand-in; return when it has said where it listens."""
         log = self.home / f"{folder}.out"
+        free_port = command.endswith("server.py")
+        command += " 0" if free_port else ""
         with log.open("wb") as output:
             process = subprocess.Popen(
                 shlex.split(command), cwd=ROOT, env=self.env, stdout=output, stderr=output
@@ -136,6 +140,8 @@ class House:
             return b"127.0.0.1:" in log.read_bytes()
 
         wait_until(listens, f"{command} listens", STARTED_S_MAX)
+        if free_port:
+            self._places[folder] = log.read_text(encoding="utf-8").split()[0]
 
     def down(self) -> None:
         """End all that was started."""
@@ -165,7 +171,9 @@ class House:
 
     def runs(self, folder: str) -> list[Ended]:
         """Run what an example's README runs, in its order."""
-        return [self.run(command) for command in self._words[folder].runs]
+        place = self._places.get(folder)
+        more = f" -p service={place}" if place else ""
+        return [self.run(command + more) for command in self._words[folder].runs]
 
 
 @pytest.fixture(scope="module")
@@ -183,6 +191,14 @@ def completed(*ended: Ended) -> None:
     """Check that all of them completed."""
     for one in ended:
         assert (one.code, one.execution["status"]) == (0, "COMPLETED"), one.execution
+
+
+@pytest.mark.parametrize("folder", ["http", "grpc"])
+def test_a_workflow_finds_its_server_where_it_usually_listens(folder: str) -> None:
+    place = ROOT / "examples" / folder
+    document = yaml.safe_load((place / "workflow.yaml").read_text(encoding="utf-8"))
+    usual = document["input"]["properties"]["service"]["default"].rpartition(":")[2]
+    assert f"\nPORT = {usual}\n" in (place / "server.py").read_text(encoding="utf-8")
 
 
 def test_http(house: House) -> None:

@@ -19,6 +19,7 @@ import pytest
 from bend import Client, Context, Worker, component
 from bend_server.bench.lock import heavy
 from bend_server.bench.mesh import Mesh
+from bend_server.local.home import Home
 from tests.kit.loops import eventually
 
 pytestmark = [pytest.mark.kill, pytest.mark.timeout(240)]
@@ -119,13 +120,13 @@ async def scenario(
         starts = [{"workflow": "grace"} for _ in range(STREAMS)]
         begun = [one.execution_id for one in await client.start_many(starts)]
         await eventually(lambda: held.running == STREAMS, END_S_MAX)
-        before = mesh.pids()["envoy"]
+        before = (await asyncio.to_thread(mesh.pids))["envoy"]
         began = time.monotonic()
-        await asyncio.to_thread(restart, mesh, mesh.home / "run" / "admin.sock")
+        await asyncio.to_thread(restart, mesh, Home(mesh.home).admin_socket())
         await eventually(lambda: not any(worker.connected for worker in workers), END_S_MAX)
         await eventually(lambda: all(worker.connected for worker in workers), END_S_MAX)
         took = time.monotonic() - began
-        assert mesh.pids()["envoy"] != before
+        assert (await asyncio.to_thread(mesh.pids))["envoy"] != before
         # Whoever was not claimed within the grace has been handed out again by now.
         held.gate.set()
         ended = [await client.wait(execution, timeout=END_S_MAX) for execution in begun]

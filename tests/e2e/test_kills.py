@@ -121,31 +121,30 @@ def test_a_killed_process_loses_and_doubles_nothing(
 
     total = scenario.EXECUTIONS * scenario.LENGTH
     points = sorted(int(total * chance.uniform(0.02, 0.7)) for _ in range(KILLS[database]))
-    progress = scenario.Progress(site.ledger, since)
     starter = threading.Thread(target=start_all)
-    starter.start()
-    in_flight = []
-    try:
-        for point in points:
-            pids = site.pids()
-            progress.look()
-            # However slowly the machine starts them: the first kill comes when many are in flight.
-            while progress.rows < point or (
-                not in_flight and progress.unfinished < scenario.IN_FLIGHT_MIN
-            ):
-                progress.look()
-            if in_flight and progress.unfinished < scenario.IN_FLIGHT_MIN:
-                break  # the run was faster than the mesh came back: enough was killed
-            in_flight.append(progress.unfinished)
-            ACTIONS[database][victim](site, worker, pids)
-        while starter.is_alive():
-            progress.look()
-        progress.look()  # at what was started last
-        while progress.unfinished:
-            progress.look()
-    finally:
-        starter.join(scenario.END_S_MAX)
-        worker.kill()
+    in_flight: list[int] = []
+    with scenario.Progress(site.ledger, since) as progress:
+        starter.start()
+        try:
+            for point in points:
+                pids = site.pids()
+                # However slowly the machine starts them: the first kill comes when many are in
+                # flight.
+                progress.until(
+                    lambda point=point: (
+                        progress.rows >= point
+                        and (bool(in_flight) or progress.unfinished >= scenario.IN_FLIGHT_MIN)
+                    )
+                )
+                if in_flight and progress.unfinished < scenario.IN_FLIGHT_MIN:
+                    break  # the run was faster than the mesh came back: enough was killed
+                in_flight.append(progress.unfinished)
+                ACTIONS[database][victim](site, worker, pids)
+            starter.join(scenario.END_S_MAX)
+            progress.until(lambda: progress.unfinished == 0)
+        finally:
+            starter.join(scenario.END_S_MAX)
+            worker.kill()
     verdict = scenario.judge(site.ledger, ids, worker.file, since)
     stall = f"stall {progress.stall_s:.2f} s"
     figure(f"{victim} on {database}: in flight {in_flight}, {verdict}, {stall}")

@@ -1,10 +1,13 @@
 """Executions that wait long leave memory and come back in time."""
 
-from typing import Any
+from collections import Counter
+from typing import Any, cast
 
 from bend_server.core.model import ExecutionStatus
 from bend_server.core.plan import RetryPolicy
-from tests.engine.house import House, begin, completed, failed, finish, housed, until
+from bend_server.engine.parking import DUE_MAX
+from bend_server.ports.store import EngineStore
+from tests.engine.house import House, begin, command, completed, failed, finish, housed, until
 from tests.kit.plans import Task, make_plan
 
 LONG = RetryPolicy(attempts_max=3, initial_us=900_000_000, max_us=900_000_000, jitter=False)
@@ -94,3 +97,35 @@ async def test_a_deadline_before_the_backoff_is_kept(house: House) -> None:
     await until(lambda: engine.counters.get("parked") == 1)
     assert await finish(engine, outcome.execution) == ExecutionStatus.TIMED_OUT
     assert 395 <= (house.clock.now_us() - begun) / 1e6 < 425
+
+
+@housed
+async def test_many_that_are_due_come_back_by_pages(house: House) -> None:
+    """A takeover of thousands must not read them one by one, each over a network."""
+    first = await house.engine("e1")
+    await house.executor(_flaky)
+    plan = await house.workflow(make_plan([Task(id="a", retry=LONG)]))
+    count = DUE_MAX + 100
+    outcomes = await first.start_executions([command(plan) for _ in range(count)])
+    await until(lambda: first.counters.get("parked") == count)
+    await house.crash(first)
+    await house.pause(800)
+    store = CountingStore(house.stores.engine)
+    second = await house.engine("e2", store=cast("EngineStore", store))
+    assert second.live_count() == count
+    assert store.reads == {"load_due": 4}
+    for outcome in outcomes:
+        assert await finish(second, outcome.execution) == ExecutionStatus.COMPLETED
+
+
+class CountingStore:
+    """A store that counts how often executions are read from it."""
+
+    def __init__(self, inner: EngineStore) -> None:
+        self._inner = inner
+        self.reads: Counter[str] = Counter()
+
+    def __getattr__(self, name: str) -> Any:
+        if name in {"load", "load_due"}:
+            self.reads[name] += 1
+        return getattr(self._inner, name)

@@ -253,7 +253,7 @@ async def test_who_drains_by_itself_is_replaced_and_did_not_fail(stage: Stage) -
         announcement(1000, f"slow/{name}", draining=[f"slow/{name}"]), stage.loop.time()
     )
     await watch.keeper.tick(stage.loop.time())
-    assert watch.count == 2
-    watch.driver.end(name, "exit code 0")
+    assert watch.driver.asked == [name]
     await watch.keeper.tick(stage.loop.time())
+    assert (watch.count, name in watch.driver.alive) == (1, False)
     assert (watch.keeper.counts.failures, watch.keeper.counts.stops) == (0, 1)

@@ -82,9 +82,9 @@ def two(replicas: Replicas) -> Replicas:
 
 
 def test_a_storm_of_equal_request_ids_on_two_engines(two: Replicas) -> None:
-    """Each id starts one execution, and every caller learns the same one."""
-    callers = 6
-    values = two.values(150)
+    """Each id starts one execution, and every caller learns the same one: 2,000 starts of 50."""
+    callers = 40
+    values = two.values(50)
     answers: list[dict[int, str]] = []
     seeds = scenario.seeded("storm")
 

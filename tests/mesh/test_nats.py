@@ -124,11 +124,15 @@ async def test_each_service_can_do_its_work(door: Door) -> None:
         await registry.subscribe("registry.announce", hear)
         await engine.subscribe("registry.announce", hear)
         await executor.subscribe("executor.cancel", hear)
+        await executor.subscribe("executor.drain", hear)
         await engine.serve("engine.open.0", answer)
         assert await executor.request("engine.open.0", b"?", 30) == b"?!"
         await executor.broadcast("registry.announce", b"a")
         await engine.broadcast("executor.cancel", b"c")
         await eventually(lambda: sorted(heard) == [b"a", b"a", b"c"])
+        await registry.broadcast("registry.announce", b"p")
+        await registry.broadcast("executor.drain", b"d")
+        await eventually(lambda: sorted(heard[3:]) == [b"d", b"p", b"p"])
         await engine.publish("tasks.g", b"task")
         tasks = await executor.consume(TASKS, "tasks.g", "g-g", 5.0, 30.0)
         tasks.demand(1)
@@ -161,10 +165,10 @@ async def _gone(queue: NatsQueue, sequence: int) -> bool:
         ("executor", "$JS.API.STREAM.PURGE.RESULTS"),
         ("executor", "$JS.API.CONSUMER.CREATE.RESULTS.x.results.0"),
         ("executor", "$JS.API.CONSUMER.DELETE.TASKS.g-g"),
-        ("registry", "registry.announce"),
+        ("registry", "executor.cancel"),
         ("registry", "tasks.g"),
         ("registry", "$JS.API.STREAM.DELETE.TASKS"),
-        ("engine", "registry.announce"),
+        ("engine", "executor.adopted"),
         ("engine", "chunks.0"),
     ],
 )

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from nats.aio.client import Client
 
 from bend_server.ports.queue import CHUNKS, TASKS, QueueDown
 from bend_server.queue import jetstream, pull
@@ -122,6 +123,61 @@ def test_acks_of_a_lost_store_touch_nothing(server: NatsServer) -> None:
             await queue.publish("tasks.b", b"later")
             await other.publish("tasks.b", b"later")
             assert await queue.holds(TASKS, sequence)
+
+    scenario()
+
+
+def test_publishes_leave_the_loop_to_the_reconnect(server: NatsServer) -> None:
+    """nats-py knows of a break before it tells: who publishes then must let it tell.
+
+    Else each of them would hold the loop, and with it the whole process, until its own deadline.
+    """
+
+    @in_loop
+    async def scenario() -> None:
+        async with connected(server) as queue:
+            client = queue._link.client
+            status = client._status
+            client._status = Client.RECONNECTING
+            publishing = [
+                asyncio.create_task(queue.publish("tasks.a", b"%d" % i)) for i in range(3)
+            ]
+            await asyncio.sleep(0)
+            # A publish that held the loop would have ended, with an error.
+            assert not any(task.done() for task in publishing)
+            client._status = status
+            await queue._link._back()
+            assert sorted(await asyncio.gather(*publishing)) == [1, 2, 3]
+
+    scenario()
+
+
+def test_what_a_closed_pull_still_gets_is_handed_back(server: NatsServer) -> None:
+    """Messages that were on their way when a pull ended go to somebody else at once.
+
+    The ack_wait is longer than the test may take: only a hand-over brings them in time.
+    """
+
+    @in_loop
+    async def scenario() -> None:
+        async with connected(server) as queue, connected(server) as other:
+            leaving = await queue.consume(TASKS, "tasks.a", "g-a", 600, None)
+            leaving.demand(100)
+            await other.publish("tasks.a", b"first")
+            assert await _next(leaving) == b"first"
+            reader = queue._link.client._transport._io_reader._transport
+            reader.pause_reading()
+            for _ in range(20):
+                await other.publish("tasks.a", b"late")
+            closing = asyncio.create_task(leaving.close())
+            for _ in range(10):
+                await asyncio.sleep(0)
+            reader.resume_reading()
+            await closing
+            staying = await other.consume(TASKS, "tasks.a", "g-a", 600, None)
+            staying.demand(100)
+            for _ in range(20):
+                assert await _next(staying) == b"late"
 
     scenario()
 

@@ -8,7 +8,12 @@ from google.api import annotations_pb2
 from jsonschema import Draft202012Validator
 from referencing import Registry
 
-from bend.v1 import engine_service_pb2, operations_service_pb2, registry_service_pb2
+from bend.v1 import (
+    engine_service_pb2,
+    executor_service_pb2,
+    operations_service_pb2,
+    registry_service_pb2,
+)
 from bend.v1 import engine_service_pb2 as pb
 from bend_server.core.model import Failure, TaskStatus
 from bend_server.rpc import openapi, rest_schemas
@@ -20,6 +25,7 @@ from tests.rpc.test_starts import run_soon
 SERVICES = [
     engine_service_pb2.DESCRIPTOR.services_by_name["EngineService"],
     registry_service_pb2.DESCRIPTOR.services_by_name["RegistryService"],
+    executor_service_pb2.DESCRIPTOR.services_by_name["ExecutorService"],
     operations_service_pb2.DESCRIPTOR.services_by_name["OperationsService"],
 ]
 DOCUMENT = openapi.document(SERVICES, "1.2.3")

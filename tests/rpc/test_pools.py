@@ -109,6 +109,9 @@ async def test_pools_are_listed_in_pages_and_live_over_the_wire(
         assert [one.pool.name for one in rest.pools] == ["mine"]
         assert rest.pools[0].source == pool_pb2.PoolStatus.CONFIGURATION
         assert rest.next_page_token == ""
+        nameless = described("")
+        put = await it.call("PutPool", pb.PutPoolRequest(name="a", pool=nameless))
+        assert (put.pool.name, put.changed) == ("a", False)
         held = await it.call("ScalePool", pb.ScalePoolRequest(name="mine", instances=0))
         assert held.status.HasField("held_instances")
         stats = await it.call("GetPoolStats", pb.GetPoolStatsRequest(name="mine"))

@@ -10,6 +10,7 @@ import pytest
 
 from bend import Context, Worker, component
 from bend.v1 import executor_service_pb2 as pb
+from bend.worker import BACKOFF_S_MAX, BACKOFF_S_SOON, SOON_S
 from tests.kit.fakes.executor import WAIT_S, Connection, FakeExecutor
 from tests.kit.workers import RunningWorker
 
@@ -227,6 +228,21 @@ def test_a_task_that_outlives_the_drain_is_left_behind(gate: Gate) -> None:
         worker.join()
         assert gate.cancelled.acquire(timeout=WAIT_S)
         assert not first.results
+
+
+def test_waits_stay_short_while_a_gateway_is_started_again() -> None:
+    """A killed gateway is back in a second; only who is away for longer is asked ever less."""
+
+    async def scenario() -> None:
+        worker = Worker(served(Gate()))
+        worker._attempts = 1
+        assert worker._ceiling_max() == BACKOFF_S_SOON
+        worker._attempts = 50
+        assert worker._ceiling_max() == BACKOFF_S_SOON
+        worker._away_since -= SOON_S
+        assert worker._ceiling_max() == BACKOFF_S_MAX
+
+    asyncio.run(scenario())
 
 
 def test_an_old_connection_is_replaced_before_it_is_drained(gate: Gate) -> None:

@@ -12,7 +12,6 @@ from tests.tidy.test_house_rules import ROOT, tracked
 # Their seconds are virtual, or a benchmark's load.
 ELSEWHERE = {"engine", "executor", "simulation", "benchmarks"}
 ALLOWED = {
-    "tests/e2e/scenario.py:look": "one turn of its callers' loops",
     "tests/integration/test_two_engines.py:busy": "the moment of a kill is a random one",
 }
 

@@ -20,7 +20,6 @@ READ_ONLY, NO_SUID, NO_DEVICES, REMOUNT, BIND = 1, 2, 4, 32, 4096
 RECURSIVE, PRIVATE, DETACH = 16384, 1 << 18, 2
 PR_SET_PDEATHSIG = 1
 INSIDE_ID = 65534
-DESCRIPTORS = 1024
 DEVICES = ("null", "zero", "full", "random", "urandom")
 # What a bind mount had, it must keep when it becomes read-only (the kernel's flags and statvfs').
 KEPT = {1: READ_ONLY, 2: NO_SUID, 4: NO_DEVICES, 8: 8, 1024: 1024, 2048: 2048, 4096: 1 << 21}
@@ -131,6 +130,15 @@ def follow(child: int) -> int:
             return 128 - code if code < 0 else code
 
 
+def close(descriptors: list[int]) -> None:
+    """Close them; one is that of the listing that found them, and closed already."""
+    for descriptor in descriptors:
+        try:
+            os.close(descriptor)
+        except OSError:
+            pass
+
+
 def die_with_starter() -> None:
     """Ask the kernel for SIGKILL when the process that started this one goes."""
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
@@ -145,10 +153,12 @@ def main() -> None:
         os.setsid()
     except OSError:
         pass
+    # The component's own numbers may be high. Later the root, and /proc with it, is another one.
+    held = sorted(map(int, os.listdir("/proc/self/fd")))
     enter(settings["network"])
     first = os.fork()
     if first:
-        os.closerange(3, DESCRIPTORS)
+        close([descriptor for descriptor in held if descriptor > 2])
         os._exit(follow(first))
     # From here on pid 1 of the new namespace: its end is the end of all in it.
     die_with_starter()
@@ -161,7 +171,7 @@ def main() -> None:
         os.write(2, f"sandbox: {error}\n".encode())
         os._exit(1)
     # What only the command needs: a pipe's reader waits until its last holder has closed it.
-    os.closerange(0, DESCRIPTORS)
+    close(held)
     os._exit(follow(second))
 
 

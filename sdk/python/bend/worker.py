@@ -42,7 +42,10 @@ CREDIT_MAX = 65_536
 COMPONENTS_MAX = 256
 THREADS_MAX = 64
 BACKOFF_S_FIRST = 0.1
+BACKOFF_S_SOON = 0.5
 BACKOFF_S_MAX = 10.0
+SOON_S = 5.0
+"""A gateway or executor that was killed is back within that: so long, waits stay short."""
 DRAIN_S = 30.0
 # A stream ends after this long, more or less a fifth, so that connections move to where they should
 # be: to gateways and executors that came later, with certificates that were renewed.
@@ -128,6 +131,7 @@ class Worker:
         self._aged: Stream | None = None
         self._ever_welcomed = False
         self._attempts = 0
+        self._away_since = 0.0
         self.left_behind = 0
         self._fatal: BendError | None = None
 
@@ -202,7 +206,7 @@ class Worker:
     async def _connect(self) -> None:
         """Open one stream, after a random wait when the last attempts failed (full jitter)."""
         if self._attempts:
-            ceiling = min(BACKOFF_S_MAX, BACKOFF_S_FIRST * 2 ** min(self._attempts, 10))
+            ceiling = min(self._ceiling_max(), BACKOFF_S_FIRST * 2 ** min(self._attempts, 10))
             try:
                 async with asyncio.timeout(random.uniform(0, ceiling)):  # noqa: S311
                     while not self._stop_wanted:
@@ -222,6 +226,12 @@ class Worker:
         stream = Stream(settings, self._hello(), self, asyncio.get_running_loop())
         self._open.add(stream)
         stream.open()
+
+    def _ceiling_max(self) -> float:
+        now = asyncio.get_running_loop().time()
+        if self._attempts == 1:
+            self._away_since = now
+        return BACKOFF_S_SOON if now - self._away_since < SOON_S else BACKOFF_S_MAX
 
     def _hello(self) -> pb.Hello:
         return pb.Hello(

@@ -38,6 +38,7 @@ from bend_server.ports.store import Batch, EngineStore, Park, StoredExecution
 log = structlog.get_logger()
 
 QUARANTINED = machine.QUARANTINED
+PAUSE_EVERY = 100
 _PENDING = int(ExecutionStatus.PENDING)
 _Loaded = ExecutionState | None
 
@@ -162,13 +163,58 @@ class Adoption:
             done.set()
 
     async def _load(self, execution: int) -> ExecutionState | None:
-        live = self._live
-        generation = live.generation
+        generation = self._live.generation
         stored = await self._store.load(execution)
         if stored is None or stored.status in EXECUTION_TERMINAL:
             return None
+        return await self._take(stored, generation)
+
+    async def load_page(
+        self, read: Callable[[], Awaitable[list[StoredExecution]]]
+    ) -> tuple[int, int]:
+        """Bring in what a read finds, each as `load` does; return how many it found and took.
+
+        It reads twice, however many there are: the first time tells which, the second one is
+        made when nobody else may load them. Raises Conflict, DependencyDown.
+        """
+        found = [stored.start.id for stored in await read()]
+        done = asyncio.Event()
+        ours = dict.fromkeys(number for number in found if self._absent(number))
+        self._loading.update(dict.fromkeys(ours, done))
+        generation = self._live.generation
+        taken = 0
+        try:
+            for stored in await read() if ours else []:
+                if stored.start.id not in ours or stored.status in EXECUTION_TERMINAL:
+                    continue
+                try:
+                    await self._take(stored, generation)
+                except (Conflict, DependencyDown):
+                    raise
+                except DomainError as error:
+                    execution = stored.start.id
+                    log.warning("parked_unrecoverable", execution=execution, reason=error.reason)
+                    continue
+                taken += 1
+                if taken % PAUSE_EVERY == 0:
+                    await asyncio.sleep(0)
+        finally:
+            for number in ours:
+                del self._loading[number]
+            done.set()
+        return len(found), taken
+
+    def _absent(self, execution: int) -> bool:
+        """Return whether an execution is owned here and neither in memory nor on its way."""
+        live = self._live
+        known = (live.states, live.recent, live.held, self._loading)
+        return live.owns(execution) and not any(execution in one for one in known)
+
+    async def _take(self, stored: StoredExecution, generation: int) -> ExecutionState:
+        """Make a state of rows that nobody else loads, and set it going."""
+        execution = stored.start.id
         state = await self._folded(stored, generation)
-        live.states[execution] = state
+        self._live.states[execution] = state
         gathering = self._commits.gathering
         if state.status == _PENDING:
             if state.deadline_us:

@@ -33,7 +33,7 @@ class EngineOptions:
         retention_s: period of the retention loop.
         retention_us: finished executions are kept so long.
         start_wait_s: `start` returns after so many seconds even when SQL or the queue is away.
-        retry_s: first pause after a dependency failed; doubles up to 16 times as much.
+        retry_s: first pause after a dependency failed; doubles up to 4 times as much.
     """
 
     name: str = "engine"

@@ -17,7 +17,7 @@ from bend_server.ports.store import EngineStore, Lease
 log = structlog.get_logger()
 
 OWNERS_FRESH_US = 1_000_000
-RETRY_FACTOR_MAX = 16
+RETRY_FACTOR_MAX = 4
 STEADY_TURNS = 2
 LAST_WORDS_S = 5.0
 

@@ -1,12 +1,12 @@
 """Executions that only wait leave memory, by a committed row: for a far timer, or for somebody."""
 
 import asyncio
+from collections.abc import Awaitable
 
 import structlog
 
 from bend_server.core.effects import Timer, TimerKind
-from bend_server.core.errors import Conflict, DependencyDown, DomainError
-from bend_server.core.ids import partition_of
+from bend_server.core.errors import Conflict, DependencyDown
 from bend_server.core.model import ExecutionStatus, TaskStatus
 from bend_server.core.state import ExecutionState
 from bend_server.engine.adoption import Adoption
@@ -15,7 +15,7 @@ from bend_server.engine.live import Live
 from bend_server.engine.options import Counters, EngineOptions
 from bend_server.engine.timers import Timers
 from bend_server.ports.clock import Clock
-from bend_server.ports.store import EngineStore, Park
+from bend_server.ports.store import EngineStore, Park, StoredExecution
 
 log = structlog.get_logger()
 
@@ -107,22 +107,15 @@ class Parking:
     async def fetch(self, partitions: list[int]) -> None:
         """Bring parked executions whose time comes within two periods into memory."""
         before_us = self._clock.now_us() + int(2 * self._period_s * 1e6)
+
+        def due() -> Awaitable[list[StoredExecution]]:
+            return self._store.load_due(partitions, before_us, DUE_MAX)
+
         while partitions:
-            page = await self._store.load_due(partitions, before_us, DUE_MAX)
-            for stored in page:
-                if partition_of(stored.start.id) in self._live.owned:
-                    await self._adopt(stored.start.id)
-            if len(page) < DUE_MAX:
+            found, adopted = await self._adoption.load_page(due)
+            if found < DUE_MAX or not adopted:
                 return
             await self._commits.after()
-
-    async def _adopt(self, execution: int) -> None:
-        try:
-            await self._adoption.load(execution)
-        except (Conflict, DependencyDown):
-            raise
-        except DomainError as error:
-            log.warning("parked_unrecoverable", execution=execution, reason=error.reason)
 
     def _quiet(self, state: ExecutionState, now_us: int, far_us: int) -> bool:
         """Return whether an execution only waits: for times that are far away, or for somebody."""

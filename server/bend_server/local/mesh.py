@@ -12,6 +12,7 @@ from bend_server.local import nats, ports
 from bend_server.local.home import Home, replace
 from bend_server.local.http_probe import ask
 from bend_server.local.process import Check, ProcessSpec
+from bend_server.tls import client_context
 
 ADDRESS = "127.0.0.1"
 USER = "/user/dev"
@@ -302,9 +303,7 @@ class Mesh:
 
     def client_context(self) -> ssl.SSLContext:
         """Return the TLS context of this machine's user."""
-        context = ssl.create_default_context(cafile=str(self.authority.ca_file))
-        context.load_cert_chain(*self.authority.leaf(USER))
-        return context
+        return client_context(self.authority.ca_file, *self.authority.leaf(USER))
 
     def _role(self, role: str, port: int) -> list[str]:
         return [

@@ -12,8 +12,9 @@ from pathlib import Path
 
 BACKOFF_FIRST_S = 0.1
 BACKOFF_MAX_S = 10.0
-STEADY_S = 10.0
-"""A process that ran so long starts again without a growing pause."""
+STEADY_S = 1.0
+"""A process that did its work for so long starts again without a growing pause: it was killed, or
+fell over something rare; one that fails at its start waits ever longer."""
 POLL_S = 0.05
 POLL_STEADY_S = 0.1
 CONFIGURATION_EXIT = 2
@@ -76,21 +77,22 @@ class SupervisedProcess:
         self._stopping = False
         self._process: asyncio.subprocess.Process | None = None
         self._wake = asyncio.Event()
+        self._ready_at = 0.0
 
     async def run(self) -> None:
         """Run it until `stop` was called, or it failed for good."""
         loop = asyncio.get_running_loop()
         pause = BACKOFF_FIRST_S
         while not self._stopping:
-            began = loop.time()
             code = await self._once()
+            steady = self.is_ready.is_set() and loop.time() - self._ready_at >= STEADY_S
             self.is_ready.clear()
             if self._stopping:
                 break
             if code == CONFIGURATION_EXIT:
                 self._set("failed", code)
                 return
-            if loop.time() - began > STEADY_S:
+            if steady:
                 pause = BACKOFF_FIRST_S
             self.condition.restarts += 1
             self._set("restarting", code)
@@ -139,6 +141,7 @@ class SupervisedProcess:
         while not await self.spec.ready():
             await asyncio.sleep(pause)
             pause = min(pause * 1.1, POLL_STEADY_S)
+        self._ready_at = asyncio.get_running_loop().time()
         self.is_ready.set()
         self._set("running", None)
 

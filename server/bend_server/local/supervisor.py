@@ -170,8 +170,17 @@ class Supervisor:
                 log_files.rotate(spec.log)
             if loop.time() >= renew_at:
                 renew_at = loop.time() + RENEW_S
-                for file in self._mesh.authority.renew():
-                    self._say(f"certificate {file.name}: renewed")
+                self._renew()
+
+    def _renew(self) -> None:
+        """Renew certificates; everybody but nats-server sees by the files that they changed."""
+        renewed = self._mesh.authority.renew()
+        for file in renewed:
+            self._say(f"certificate {file.name}: renewed")
+        if any(file.stem == "nats" for file in renewed):
+            for one in self._processes:
+                if one.spec.name == "nats":
+                    one.signal(signal.SIGHUP)
 
     def _specs(self) -> list[ProcessSpec]:
         return [one.spec for one in self._processes]

@@ -22,6 +22,7 @@ RECONNECT_WAIT_S = 0.1
 PING_S = 10
 OUTBOX_MAX = 65_536
 ASK_S = 2.0
+LAST_TRIP_S = 1
 _STATUS = "Status"
 
 _log = structlog.get_logger(__name__)
@@ -146,9 +147,12 @@ class NatsLink:
             # would then try for ever.
             raise asyncio.CancelledError
 
-    async def _lost(self) -> None:
+    def _down(self) -> None:
         self._up.clear()
         self._settled.clear()
+
+    async def _lost(self) -> None:
+        self._down()
         self._interrupt()
         if not self._client.is_closed:
             _log.warning("queue_disconnected")
@@ -203,7 +207,18 @@ class NatsLink:
         return await self._client.subscribe(subject, future=Sink(take))  # type: ignore[arg-type]
 
     async def unlisten(self, subscription: Any) -> None:
-        """End a subscription; a lost connection has ended it already."""
+        """End a subscription once all that was on its way has been taken.
+
+        A lost connection has ended it already.
+        """
+        try:
+            if self.connected:
+                # nats-py's own way forgets the subscription at once, and messages that the server
+                # sent before it read the UNSUB are lost until their ack_wait is over.
+                await self._client._send_unsubscribe(subscription._id)  # noqa: SLF001
+                await self._client.flush(LAST_TRIP_S)
+        except (nats.errors.Error, OSError):
+            _log.debug("queue_subscription_cut")
         try:
             await subscription.unsubscribe()
         except (nats.errors.Error, OSError):
@@ -232,6 +247,10 @@ class NatsLink:
         except (nats.errors.Error, OSError) as error:
             if isinstance(error, nats.errors.MaxPayloadError):
                 raise QueueDown(f"a message for {subject} is over the payload limit") from error
+            if not self.connected:
+                # nats-py tells so in a task of its own: whoever tries again at once, without
+                # waiting for `up`, would never let that task run.
+                self._down()
             raise Interrupted(repr(error)) from error
 
     async def ask(self, subject: str, data: bytes, timeout_s: float = ASK_S) -> Msg:

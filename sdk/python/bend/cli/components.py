@@ -162,7 +162,7 @@ def check(
 @click.option("--clear", is_flag=True, help="The newest version takes all again.")
 @mesh_options
 def weights(mesh: dict[str, Any], name: str, shares: tuple[str, ...], *, clear: bool) -> None:
-    """Share new tasks out over versions: bend components weights NAME 1.4.0=95 2.0.0=5.
+    """Share new tasks out over versions: bend components weights NAME 1.4.0=95 1.5.0=5.
 
     Without weights it shows those that are set.
     """

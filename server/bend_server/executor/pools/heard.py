@@ -56,6 +56,9 @@ class Heard:
             message = control_pb2.InstanceAnnouncement.FromString(data)
         except DecodeError:
             return
+        if message.HasField("policies"):
+            # A registry's word about versions.
+            return
         known = self._executors.get(message.executor)
         same = known is not None and known.incarnation == message.incarnation
         if same and known is not None and message.sequence <= known.sequence:

@@ -211,6 +211,9 @@ class Keeper:
         for kept in list(self.kept.values()):
             if kept.killed:
                 continue
+            if kept.state == DRAINING and kept.asked_at is None:
+                # Somebody else has told it to drain: it serves no more, so it may end.
+                await self._ask(kept, now)
             if kept.asked_at is not None:
                 if now - kept.asked_at > spec.drain_s:
                     self.counts.kills += 1
