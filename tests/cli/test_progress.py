@@ -69,6 +69,15 @@ def test_items_are_counted_before_they_begin() -> None:
     assert one.lines["each"].detail() == "1 of 6 items  [0] X: y"
 
 
+def test_items_that_undo_a_task_are_settled_by_the_end() -> None:
+    one = board()
+    for item in (1, 0):
+        tell(one, Kind.TASK, task="each.compensate", item=item, status="COMPLETED")
+    assert one.summary() == "1 running"
+    tell(one, Kind.EXECUTION, status="FAILED", data=b'{"reason":"X"}', terminal=True)
+    assert one.summary() == "1 completed"
+
+
 def test_lines_say_what_is_new_and_why_something_waits(capsys: pytest.CaptureFixture[str]) -> None:
     view = PlainProgress()
     view.begin(Execution("flow-1", status="RUNNING", tasks=(TaskRun("ask", "PENDING"),)))
@@ -85,6 +94,7 @@ def test_lines_say_what_is_new_and_why_something_waits(capsys: pytest.CaptureFix
     happens(Kind.LOG, task="kids", item=1, data=b'{"level":"info","message":"half way"}')
     happens(Kind.LOG, task="kids", item=1, data=b'{"level":"debug","message":"sandbox"}')
     happens(Kind.TASK, task="kids", item=1, status="COMPLETED", data=b'"text"')
+    happens(Kind.TASK, task="ask", status="WAITING", data=b'{"waiting":"approval Go on?"}')
     happens(Kind.TASK, task="ask", status="WAITING", data=approval)
     happens(Kind.EXECUTION, status="RUNNING", data=b'{"event":"COMPENSATING"}')
     happens(Kind.EXECUTION, status="PAUSED", data=b'{"event":"PAUSED","body":{"reason":"look"}}')

@@ -20,6 +20,8 @@ PHASES = {
     "RESET": "reset",
 }
 
+TO_DECIDE = " (see: bend approvals list)"
+
 
 def task_words(event: "WatchEvent") -> tuple[str, int]:
     """Return why a task waits, failed or what it started; and how many items it has, or 0.
@@ -37,10 +39,9 @@ def task_words(event: "WatchEvent") -> tuple[str, int]:
         if data.get("event") == "CHILD_STARTED":
             return f"child {body.get('public_id', '')}".rstrip(), 0
         return wait_words(body), 0
-    waiting = data.get("waiting", "")
-    if str(waiting).startswith("approval "):
-        # The stored event says it better: with the way to answer it.
-        return "", 0
+    waiting = str(data.get("waiting", ""))
+    if waiting.startswith("approval "):
+        waiting += TO_DECIDE
     reason, message = data.get("reason", ""), data.get("message", "") or waiting
     return ": ".join(part for part in (str(reason), str(message)) if part), 0
 
@@ -49,12 +50,10 @@ def wait_words(body: dict[str, Any]) -> str:
     """Return what one of the engine's own types waits for, and how to answer it."""
     name, title, due_us = body.get("name"), body.get("title"), body.get("due_us")
     words = f"signal {name}" if name else f"approval {title}" if title else ""
-    if title and not name:
-        words += " (see: bend approvals list)"
-    if not isinstance(due_us, int) or not due_us:
-        return words
-    until = datetime.fromtimestamp(due_us // 1_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return f"{words or 'timer'} until {until}"
+    if isinstance(due_us, int) and due_us:
+        until = datetime.fromtimestamp(due_us // 1_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        words = f"{words or 'timer'} until {until}"
+    return words + TO_DECIDE if words.startswith("approval ") else words
 
 
 def execution_words(event: "WatchEvent") -> str:

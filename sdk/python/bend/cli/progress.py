@@ -97,6 +97,12 @@ class TaskLine:
             self.ended = None
             self.text = words or self.text
 
+    def settle(self, event: "WatchEvent") -> None:
+        """Close the line at the execution's end: items that undo a task have no row of the task."""
+        if self.items and self.status not in ENDED and ENDED.issuperset(self.items.values()):
+            left = [one for one in URGENCY if one in self.items.values()]
+            self.status, self.ended = left[0] if left else "SKIPPED", event.time
+
     def detail(self) -> str:
         """Return what is worth telling besides the status."""
         text = self.text
@@ -157,6 +163,9 @@ class Board:
         if event.type == "execution":
             self.status = event.status
             self.phase = execution_words(event)
+            if event.terminal:
+                for one in self.lines.values():
+                    one.settle(event)
         if not event.task:
             return None
         line = self.lines.setdefault(event.task, TaskLine(event.task, "PENDING"))
