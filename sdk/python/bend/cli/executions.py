@@ -68,7 +68,7 @@ def summary(one: "Execution") -> dict[str, Any]:
     return document
 
 
-@executions.command()
+@executions.command(short_help="Show where one stands and why it waits.")
 @click.argument("execution_id", metavar="EXECUTION")
 @click.option("--json", "as_json", is_flag=True, help="A JSON document.")
 @mesh_options

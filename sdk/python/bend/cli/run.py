@@ -126,7 +126,7 @@ def file_schema(target: str) -> dict[str, Any] | None:
         return None
 
 
-@click.command()
+@click.command(short_help="Wait until executions have ended.")
 @click.argument("execution_ids", nargs=-1, required=True, metavar="EXECUTION…")
 @click.option("--timeout", type=Span(), help="Wait at most so long, then exit 8.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document per execution.")
