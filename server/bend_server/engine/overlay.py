@@ -99,7 +99,8 @@ class Overlay:
                 return f"timer{until}"
             if waiting.kind == TaskKind.SIGNAL:
                 return f"signal {waiting.name}{until}"
-            return f"approval{until}"
+            title = f" {waiting.title}" if waiting.title else ""
+            return f"approval{title}{until}"
         child = state.child(task, item)
         if child is not None:
             return f"child {child.public_id}"
