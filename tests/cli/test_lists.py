@@ -162,3 +162,14 @@ def test_components_and_instances(engine: FakeEngine, bend: CommandLine) -> None
     assert document["input_schema"] == {"type": "object"}
     assert "long-running" in bend("components", "get", "t.add").out
     assert "3/8" in bend("components", "instances", "t.add").lines[1]
+
+
+def test_instances_of_an_unknown_component_are_not_found(
+    engine: FakeEngine, bend: CommandLine
+) -> None:
+    engine.script["ListInstances"] = [registry_service_pb2.ListInstancesResponse()]
+    engine.script["GetComponent"] = [
+        Refusal(grpc.StatusCode.NOT_FOUND, "no component 't.ad'", "COMPONENT_NOT_FOUND")
+    ]
+    done = bend("components", "instances", "t.ad")
+    assert (done.code, "COMPONENT_NOT_FOUND" in done.err) == (4, True)

@@ -5,7 +5,7 @@ import importlib.util
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import orjson
@@ -14,6 +14,10 @@ from bend.cli import exits
 from bend.cli.component_project import write_project
 from bend.cli.console import age, print_json, print_table
 from bend.cli.mesh_options import mesh_options, with_client
+
+if TYPE_CHECKING:
+    from bend.client import Client
+    from bend.stored import InstanceInfo
 
 
 @click.group()
@@ -83,7 +87,14 @@ def get(mesh: dict[str, Any], name: str, version: str, *, as_json: bool) -> None
 @mesh_options
 def instances(mesh: dict[str, Any], name: str, *, as_json: bool) -> None:
     """List the live instances of a component."""
-    found = with_client(mesh, lambda client: client.list_instances(name))
+
+    async def work(client: "Client") -> "list[InstanceInfo]":
+        found = await client.list_instances(name)
+        if not found:
+            await client.get_component(name)  # says when there is no such component
+        return found
+
+    found = with_client(mesh, work)
     if as_json:
         print_json({"instances": [one.as_json() for one in found]})
         return
