@@ -167,6 +167,9 @@ class Authority:
         role = path.strip("/").partition("/")[0]
         names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(self.spiffe_id(path))]
         purposes = [ExtendedKeyUsageOID.CLIENT_AUTH]
+        if role == "component":
+            # It may listen too; executors know it by its SPIFFE id, on whatever host.
+            purposes.append(ExtendedKeyUsageOID.SERVER_AUTH)
         if role in SERVING:
             purposes.append(ExtendedKeyUsageOID.SERVER_AUTH)
             names += [
