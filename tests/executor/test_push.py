@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import orjson
 import pytest
 
 from bend import Context, Final, component
 from bend.errors import ConfigurationError
 from bend.listening import ListeningWorker
 from bend.v1 import component_service_pb2 as pb
-from bend.v1 import component_service_pb2_grpc
+from bend.v1 import component_service_pb2_grpc, executor_service_pb2
 from bend.worker import Worker
 from bend_server.executor.listeners import Listener, Listeners, read_listeners
 from bend_server.ports.queue import CHUNKS
@@ -22,7 +23,7 @@ from bend_server.queue.memory import MemoryBroker, MemoryQueue
 from bend_server.rpc.push import dialer
 from bend_server.rpc.server import TlsFiles
 from tests.kit.certificates import TestAuthority
-from tests.kit.links import Counter, House, queued
+from tests.kit.links import Counter, House, contract, queued
 from tests.kit.loops import eventually, in_loop
 from tests.rpc.door import channel
 
@@ -166,6 +167,58 @@ def test_cancel_drain_and_a_second_life(tmp_path: Path, authority: TestAuthority
                     await site.house.publish([queued(3)])
                     assert (await site.house.ended(3))[2].output == b"6"
                 assert site.begun == [-1, -2, 3]
+
+    scenario()
+
+
+class Foreign(component_service_pb2_grpc.ComponentServiceServicer):
+    """A service of somebody else, without health, that answers by what it is asked."""
+
+    def __init__(self) -> None:
+        self.tokens: list[bytes] = []
+
+    async def Describe(self, request: Any, context: Any) -> pb.DescribeResponse:
+        return pb.DescribeResponse(
+            protocol_version=1, instance_id="f1", components=[contract(long_running=True)], credit=4
+        )
+
+    async def Execute(self, request: Any, context: Any) -> AsyncIterator[pb.ExecuteResponse]:
+        self.tokens.append(request.task.resume_token)
+        what = orjson.loads(request.task.input)["n"]
+        if what == "good":
+            result = executor_service_pb2.TaskResult(run_id=7, output=b"1")
+            yield pb.ExecuteResponse(result=result)
+        elif what == "full":
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "later")
+
+
+def test_a_foreign_service_and_its_faults(tmp_path: Path, authority: TestAuthority) -> None:
+    """No health, wrong run ids, errors and silence: each is its task's end, not the link's."""
+
+    @in_loop
+    async def scenario() -> None:
+        site, service = Site(tmp_path, authority), Foreign()
+        server = grpc.aio.server()
+        component_service_pb2_grpc.add_ComponentServiceServicer_to_server(service, server)
+        files = [authority.folder / f"component-echo.{kind}" for kind in ("key", "pem")]
+        key, chain = (file.read_bytes() for file in files)
+        port = server.add_secure_port(
+            "127.0.0.1:0",
+            grpc.ssl_server_credentials([(key, chain)], authority.ca.read_bytes(), True),
+        )
+        await server.start()
+        site.dial(port)
+        async with site.executor():
+            asked = ("good", "full", "silent")
+            await site.house.publish(
+                [queued(n, input=orjson.dumps({"n": asked[n]})) for n in range(3)]
+            )
+            found = {one.execution: one for one in await site.house.ended(3)}
+            assert found[0].output == b"1"
+            assert found[1].failure.reason == "GRPC_RESOURCE_EXHAUSTED"
+            assert found[2].failure.reason == "PROTOCOL_VIOLATION"
+            assert service.tokens == [b""] * 3
+        await server.stop(0)
 
     scenario()
 

@@ -7,6 +7,7 @@ none (docs/adr/0011-push.md). So TLS is done here, and gRPC speaks HTTP/2 throug
 import asyncio
 import contextlib
 import shutil
+import socket
 import ssl
 import tempfile
 from pathlib import Path
@@ -52,6 +53,7 @@ class Tunnel:
                 reader, writer = await asyncio.open_connection(
                     host.strip("[]"), int(port), ssl=context, server_hostname=""
                 )
+            _notice_death(writer.get_extra_info("socket"))
             _require(writer.get_extra_info("peercert"), spiffe_id)
             tunnel = cls(reader, writer)
             tunnel._server = await asyncio.start_unix_server(
@@ -72,9 +74,10 @@ class Tunnel:
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._pumps:
-            # A second connection of the channel: the one that was checked is gone.
             writer.close()
             return
+        # The connection that was checked is the only one: gRPC cannot make another unseen.
+        self._unlisten()
         loop = asyncio.get_running_loop()
         self._pumps = [
             loop.create_task(self._pump(reader, self._far[1])),
@@ -93,12 +96,29 @@ class Tunnel:
 
     def close(self) -> None:
         """End it. Idempotent."""
-        if self._server is not None:
-            self._server.close()
+        self._unlisten()
         for pump in self._pumps:
             pump.cancel()
         self._far[1].close()
+
+    def _unlisten(self) -> None:
+        if self._server is not None:
+            self._server.close()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _notice_death(connection: Any) -> None:
+    """Let the kernel break a connection whose other end is gone without a word, in 15 to 20 s."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (
+        ("TCP_KEEPIDLE", 10),
+        ("TCP_KEEPINTVL", 5),
+        ("TCP_KEEPCNT", 2),
+        # Linux has it for what was sent and is not acknowledged, milliseconds.
+        ("TCP_USER_TIMEOUT", 15_000),
+    ):
+        if hasattr(socket, option):
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
 
 def _require(certificate: Any, spiffe_id: str) -> None:
