@@ -4,6 +4,7 @@ It writes `$BEND_HOME/components.yaml` when there is none, else it shows what be
 """
 
 import os
+import signal
 from pathlib import Path
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
@@ -33,7 +34,8 @@ def allow(bootstrap: str) -> None:
 
 
 def main() -> None:
-    """Run until interrupted."""
+    """Run until interrupted or told to end."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     host = Producer({"bootstrap.servers": "none", "test.mock.num.brokers": 3, "log_level": 3})
     # A producer's question about a topic makes it; a consumer's does not.
     host.list_topics(TOPIC, timeout=10)

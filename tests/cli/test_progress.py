@@ -2,7 +2,9 @@
 
 from datetime import UTC, datetime
 
-from bend.cli.progress import Board, table_rows
+import pytest
+
+from bend.cli.progress import Board, PlainProgress, table_rows
 from bend.models import Execution, TaskRun, WatchEvent
 from tests.kit.stories import Kind, event
 
@@ -56,3 +58,54 @@ def test_items_are_counted() -> None:
     line = one.lines["each"]
     assert line.status == "RUNNING"
     assert line.detail().startswith("2 of 3 items")
+
+
+def test_items_are_counted_before_they_begin() -> None:
+    one = board("each")
+    counted = b'{"event":"ITEMS_COUNTED","actor":"","body":{"count":6}}'
+    tell(one, Kind.TASK, task="each", status="RUNNING", data=counted)
+    assert one.lines["each"].detail() == "0 of 6 items  6 items"
+    tell(one, Kind.TASK, task="each", item=0, status="FAILED", data=b'{"reason":"X","message":"y"}')
+    assert one.lines["each"].detail() == "1 of 6 items  [0] X: y"
+
+
+def test_items_that_undo_a_task_are_settled_by_the_end() -> None:
+    one = board()
+    for item in (1, 0):
+        tell(one, Kind.TASK, task="each.compensate", item=item, status="COMPLETED")
+    assert one.summary() == "1 running"
+    tell(one, Kind.EXECUTION, status="FAILED", data=b'{"reason":"X"}', terminal=True)
+    assert one.summary() == "1 completed"
+
+
+def test_lines_say_what_is_new_and_why_something_waits(capsys: pytest.CaptureFixture[str]) -> None:
+    view = PlainProgress()
+    view.begin(Execution("flow-1", status="RUNNING", tasks=(TaskRun("ask", "PENDING"),)))
+
+    def happens(kind: int, **fields: object) -> None:
+        view.apply(WatchEvent.of(event("c", kind, **fields).event))
+
+    approval = b'{"event":"WAITING","body":{"kind":4,"due_us":0,"name":"","title":"Go on?"}}'
+    timer = b'{"event":"WAITING","body":{"kind":2,"due_us":1767225600436480,"name":"","title":""}}'
+    child = b'{"event":"CHILD_STARTED","body":{"child":7,"public_id":"kid-7"}}'
+    happens(Kind.TASK, task="nap", status="WAITING", data=timer)
+    happens(Kind.TASK, task="nap", status="WAITING", data=timer)
+    happens(Kind.TASK, task="kids", item=1, status="RUNNING", data=child)
+    happens(Kind.LOG, task="kids", item=1, data=b'{"level":"info","message":"half way"}')
+    happens(Kind.LOG, task="kids", item=1, data=b'{"level":"debug","message":"sandbox"}')
+    happens(Kind.TASK, task="kids", item=1, status="COMPLETED", data=b'"text"')
+    happens(Kind.TASK, task="ask", status="WAITING", data=b'{"waiting":"approval Go on?"}')
+    happens(Kind.TASK, task="ask", status="WAITING", data=approval)
+    happens(Kind.EXECUTION, status="RUNNING", data=b'{"event":"COMPENSATING"}')
+    happens(Kind.EXECUTION, status="PAUSED", data=b'{"event":"PAUSED","body":{"reason":"look"}}')
+    said = [line.split(" ", 1)[1] for line in capsys.readouterr().out.splitlines()]
+    assert said == [
+        "flow-1 1 task",
+        "nap waiting - timer until 2026-01-01T00:00:00Z",
+        "kids[1] running - child kid-7",
+        "kids[1] log: half way",
+        "kids[1] completed",
+        "ask waiting - approval Go on? (see: bend approvals list)",
+        "flow-1 running: compensating",
+        "flow-1 paused: look",
+    ]

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -75,7 +74,7 @@ def test_the_kafka_example(tmp_path: Path) -> None:
         component.close()
         wait_until(lambda: b'"article":"ink"' in out.read_bytes(), "all messages came", 30)
     finally:
-        process.send_signal(signal.SIGINT)
+        process.terminate()
         process.wait(30)
     lines = [line for line in out.read_text().splitlines() if "order-" in line]
     assert len(lines) == 3

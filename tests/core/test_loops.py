@@ -1,11 +1,12 @@
 """repeat: rounds over one unit."""
 
 import orjson
+import pytest
 
 from bend_server.core import machine
 from bend_server.core.effects import TimerKind
 from bend_server.core.model import EventKind, TaskStatus
-from bend_server.core.plan import RepeatPlan, RetryPolicy, Scope
+from bend_server.core.plan import NeedsBlob, RepeatPlan, RetryPolicy, Scope
 from bend_server.core.scope import unit_scope
 from tests.kit.expressions import Items, Rounds
 from tests.kit.machine_run import Run
@@ -175,3 +176,90 @@ def test_each_item_of_a_for_each_has_a_loop_of_its_own() -> None:
     run.complete("a", item=0)
     run.complete("a", b"8", item=0)
     assert run.state.result == b'{"a":[8,9]}'
+
+
+def seen(run: Run, item: int = -1) -> tuple[int, bytes | None]:
+    """Return the round, and what its input sees of the round before."""
+    scope = unit_scope(run.state, 0, item)
+    return scope.iteration, scope.last()
+
+
+def test_a_round_sees_what_the_round_before_gave() -> None:
+    run = loop(4, retry=RetryPolicy(attempts_max=2), delay_us=SECOND)
+    assert seen(run) == (0, None)
+    run.complete("a", b"10")
+    run.crash()
+    run.pass_time(1)
+    assert seen(run) == (1, b"10")
+    run.fail("a", retryable=True)
+    run.pass_time(1)
+    assert seen(run) == (1, b"10"), "the next attempt of the round sees the same"
+    run.complete("a", b"20")
+    run.pass_time(1)
+    assert seen(run) == (2, b"20")
+    run.fail("a")
+    assert run.ended == "FAILED"
+    run.retry()
+    assert seen(run) == (2, b"20"), "the round is done again"
+    run.check_replay()
+    run.complete("a", b"30")
+    run.pass_time(1)
+    run.complete("a", b"40")
+    assert run.status("a") == "COMPLETED"
+    assert unit_scope(run.state, 0).last() is None
+    run.complete("b")
+    run.reset("a")
+    assert seen(run) == (0, None)
+    run.check_replay()
+
+
+def test_a_loop_that_was_cancelled_between_rounds_goes_on_where_it_was() -> None:
+    run = loop(3, delay_us=SECOND)
+    run.complete("a", b"10")
+    run.cancel()
+    assert run.ended == "CANCELLED"
+    run.retry()
+    assert seen(run) == (1, b"10")
+    run.check_replay()
+
+
+def test_what_the_round_before_gave_may_be_a_blob() -> None:
+    run = loop(3)
+    run.apply(run.outcome("a", blob="k1"))
+    run.does(machine.blob_loaded, run.last.blobs[0], b"5")
+    for _ in range(2):  # what was lent for the verdict is not kept, live and in recovery
+        assert run.state.iteration(0) == 1
+        with pytest.raises(NeedsBlob) as caught:
+            seen(run)
+        assert (caught.value.task, caught.value.key, caught.value.item) == (0, "k1", -1)
+        run.crash()
+    run.state.hold_blob(0, b"5")
+    assert seen(run) == (1, b"5")
+    run.state.drop_blobs()
+    with pytest.raises(NeedsBlob):
+        seen(run)
+    run.apply(run.outcome("a", blob="k2"))
+    run.state.hold_blob(0, b"6")
+    assert run.state.iteration(0) == 1, "the verdict waits: the blob is the new round's"
+    run.does(machine.blob_loaded, run.last.blobs[0], b"6")
+    with pytest.raises(NeedsBlob) as caught:
+        seen(run)
+    assert caught.value.key == "k2"
+    run.check_replay()
+
+
+def test_items_see_their_own_rounds() -> None:
+    task = Task(id="a", for_each=Items(2), repeat=RepeatPlan(Rounds(3), 5, 0))
+    run = Run(make_plan([task]))
+    run.complete("a", b"9", item=1)
+    run.complete("a", b"8", item=0)
+    run.complete("a", b"7", item=0)
+    assert (seen(run, 0), seen(run, 1)) == ((2, b"7"), (1, b"9"))
+    run.check_replay()
+    run.fail("a", item=0)
+    run.complete("a", b"6", item=1)
+    run.complete("a", b"5", item=1)
+    assert run.ended == "FAILED"
+    run.retry()
+    assert seen(run, 0) == (2, b"7")
+    run.check_replay()

@@ -8,7 +8,6 @@ import json
 import os
 import re
 import shlex
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -133,7 +132,7 @@ class House:
                 shlex.split(command), cwd=ROOT, env=self.env, stdout=output, stderr=output
             )
         self._open.callback(process.wait, 10)
-        self._open.callback(process.send_signal, signal.SIGINT)
+        self._open.callback(process.terminate)
 
         def listens() -> bool:
             assert process.poll() is None, log.read_text(encoding="utf-8")

@@ -31,7 +31,7 @@ def tour() -> tuple[dict[str, str], str]:
 @pytest.mark.timeout(360)
 def test_the_five_minutes_of_the_readme_work(tmp_path: Path) -> None:
     files, script = tour()
-    assert len(files) >= 3
+    assert len(files) >= 4
     assert PATH_LINE.search(script)
     for name, text in files.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
@@ -56,3 +56,4 @@ def test_the_five_minutes_of_the_readme_work(tmp_path: Path) -> None:
     assert "event: " in text or "data: " in text
     assert "COMPLETED" in text
     assert "Hello, Edsger" in text
+    assert "Hello, all 3 of you" in text

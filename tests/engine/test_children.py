@@ -189,6 +189,39 @@ async def test_a_workflow_that_calls_itself_ends_at_the_limit(house: House) -> N
     assert len(house.database.executions) == limits.CHILD_DEPTH_MAX + 1
 
 
+def test_a_tree_has_a_limited_number_of_executions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The root and its children and theirs count; what runs beside the tree does not."""
+    monkeypatch.setattr(limits, "TREE_EXECUTIONS_MAX", 8)
+
+    @housed
+    async def run(house: House) -> None:
+        engine = await house.engine()
+        await house.executor()
+        await house.workflow(plan(Task(id="work"), workflow="leaf"))
+        middle = plan(own("call", "workflow", {"workflow": "leaf"}), workflow="middle")
+        await house.workflow(middle)
+        calls = own("call", "workflow", {"workflow": "middle"}, for_each=items(*range(5)))
+        calls.parallel_max = 1
+        parent = plan(calls, workflow="parent")
+        await house.workflow(parent)
+        await begin(engine, middle)
+        started = await begin(engine, parent)
+        assert await finish(engine, started.execution) == FAILED
+        # The root, three of its children with one child each, and one whose child had no room.
+        tree = [one.start for one in house.database.executions.values()]
+        assert sum(start.root == started.execution for start in tree) == 7
+        refused = children_of(house, started.execution)[-1]
+        assert reason(house, refused).reason == "TOO_LARGE"
+        assert "8 executions" in reason(house, refused).message
+        calls.for_each, calls.parallel_max = items(*range(20)), 20
+        wide = await house.workflow(plan(calls, workflow="wide"))
+        again = await begin(engine, wide)
+        assert await finish(engine, again.execution) == FAILED
+        assert len(children_of(house, again.execution)) == 7
+
+    run()
+
+
 @pytest.mark.parametrize("moment", range(6))
 def test_a_crash_at_any_moment_loses_no_child(moment: int) -> None:
     """The engine dies somewhere between start, child's start, child's end and parent's end."""

@@ -2,7 +2,10 @@
 
 from dataclasses import replace
 
+import orjson
+
 from bend_server.core.model import ExecutionStatus, TaskStatus
+from bend_server.core.plan import ConcurrencyPlan, ConcurrencyStrategy
 from bend_server.ports.queue import TASKS
 from tests.engine.house import (
     House,
@@ -124,6 +127,23 @@ async def test_a_wide_fan_out_does_not_starve_others(house: House) -> None:
     outcome = await begin(engine, small)
     await finish(engine, outcome.execution)
     assert len(executor.seen) < 300
+
+
+@housed
+async def test_a_busy_concurrency_key_does_not_starve_others(house: House) -> None:
+    """Many executions of one key take turns as one; those of another key get as much."""
+    engine = await house.engine(window_tasks_min=8)
+    keyed = ConcurrencyPlan(
+        lambda scope: str(orjson.loads(scope.input)["key"]), 100, ConcurrencyStrategy.QUEUE
+    )
+    plan = await house.workflow(replace(fan_out(40), concurrency=keyed, plain=False))
+    busy = [await begin(engine, plan, input=b'{"key":"busy"}') for _ in range(10)]
+    calm = await begin(engine, plan, input=b'{"key":"calm"}')
+    executor = await house.executor(credit=4)
+    await finish(engine, calm.execution)
+    assert len(executor.seen) < 4 * 41
+    for one in busy:
+        assert await finish(engine, one.execution) == ExecutionStatus.COMPLETED
 
 
 @housed

@@ -2,9 +2,10 @@
 
 import orjson
 
+from bend.internal.v1.frames_pb2 import QueuedResult, QueuedTask
 from bend_server.core import limits
 from bend_server.core.model import ExecutionStatus
-from bend_server.core.plan import ExpressionError, Hole, HolePart, Rendered, Scope
+from bend_server.core.plan import ExpressionError, Hole, HolePart, Rendered, RepeatPlan, Scope
 from tests.engine.house import STATUS, House, begin, completed, finish, housed, result
 from tests.kit.plans import Task, make_plan
 
@@ -153,3 +154,24 @@ async def test_blobs_that_an_input_refers_to_count_before_anybody_loads_them(hou
     assert error is not None
     assert orjson.loads(error)["reason"] == "TOO_LARGE"
     assert not executor.seen
+
+
+@housed
+async def test_a_round_sees_what_the_round_before_put_into_the_blob_store(house: House) -> None:
+    engine = await house.engine()
+    key = await house.blobs.put("default/1", b'{"cursor":7}')
+
+    def render(scope: Scope) -> Rendered:
+        return Rendered(scope.last() or b"null")
+
+    def handle(task: QueuedTask) -> QueuedResult:
+        one = result(task, STATUS.COMPLETED)
+        one.blob.key = key
+        return one
+
+    executor = await house.executor(handle)
+    repeat = RepeatPlan(lambda scope, output: scope.iteration < 2, 5, 0)
+    plan = await house.workflow(make_plan([Task(id="a", render=render, repeat=repeat)]))
+    outcome = await begin(engine, plan)
+    assert await finish(engine, outcome.execution) == ExecutionStatus.COMPLETED
+    assert [task.input for task in executor.seen] == [b"null", b'{"cursor":7}', b'{"cursor":7}']

@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from bend_server.core.errors import LimitExceeded
-from bend_server.core.model import ExecutionStatus
+from bend_server.core.model import ExecutionStatus, Failure
 from bend_server.core.plan import ConcurrencyPlan, ConcurrencyStrategy, ExpressionError, Plan, Scope
 from bend_server.engine import Engine
 from tests.engine.control import own, plan
@@ -158,6 +158,10 @@ async def test_cancel_oldest_makes_room_for_the_new_one(house: House) -> None:
     third, fourth = [await start() for _ in range(2)]
     for one in (second, third):
         assert await finish(engine, one, within_s=5) == CANCELLED
+    for one in (first, second, third):
+        end = house.record(one).finish
+        assert end is not None
+        assert Failure.from_json(end.error or b"").reason == "CONCURRENCY_LIMIT"
     await until(lambda: house.record(fourth).status == RUNNING)
     await let_go(engine, fourth)
 

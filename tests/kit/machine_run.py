@@ -52,6 +52,10 @@ def _columns(units: Units) -> dict[str, object]:
         "bases": units.bases or {},
         "attempts": units.attempts or {},
         "iterations": units.iterations or {},
+        "lasts": {
+            index: last.key if isinstance(last, BlobOutput) else last
+            for index, last in (units.lasts or {}).items()
+        },
         "undecided": units.undecided or set(),
     }
 

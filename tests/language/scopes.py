@@ -20,6 +20,7 @@ class FakeScope:
         self.item: bytes | None = None
         self.index = -1
         self.iteration = 0
+        self.before: bytes | None = None
         self.read: list[int] = []
         self._outputs = {
             task: json.dumps(value).encode() for task, value in (outputs or {}).items()
@@ -35,6 +36,9 @@ class FakeScope:
             "started_at": "2026-01-02T03:04:05Z",
             "labels": {"team": "red"},
         }
+
+    def last(self) -> bytes | None:
+        return self.before
 
     def output(self, task: int) -> bytes | None:
         self.read.append(task)

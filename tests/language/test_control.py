@@ -141,6 +141,27 @@ def test_a_round_that_cannot_be_judged_names_its_place() -> None:
         task.repeat.goes_on(FakeScope(), b'{"done":3}')
 
 
+def test_the_input_of_a_loop_sees_what_the_round_before_gave() -> None:
+    task = one(
+        repeat={"until": "output.done", "max": 9},
+        whole="{{output}}",
+        next="{{iteration == 0 ? 'first' : output.next}}",
+        known="{{has(output.next)}}",
+        concurrency={"key": "{{output.next}}", "limit": 1},
+    )
+    scope = FakeScope()
+    assert orjson.loads(task.render(scope).data) == {"whole": None, "next": "first", "known": False}
+    with pytest.raises(ExpressionError, match="output has no field 'next'"):
+        task.slots[0].key(scope)
+    scope.iteration, scope.before = 1, b'{"next":"b","done":false}'
+    assert orjson.loads(task.render(scope).data) == {
+        "whole": {"next": "b", "done": False}, "next": "b", "known": True,
+    }  # fmt: skip
+    assert task.slots[0].key(scope) == "b"
+    assert task.repeat is not None
+    assert not task.repeat.goes_on(scope, b'{"done":true}'), "the verdict is about the new round"
+
+
 def test_iteration_is_read_in_the_input() -> None:
     task = one(repeat={"until": "output.done", "max": 9}, page="{{iteration + 1}}", cache=True)
     scope = FakeScope()

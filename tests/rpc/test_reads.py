@@ -99,6 +99,25 @@ async def test_why_an_execution_waits_is_said(authority: TestAuthority) -> None:
 
 
 @in_loop
+async def test_what_waits_for_its_turn_says_so_from_its_row(authority: TestAuthority) -> None:
+    """It is parked: no engine has it in memory."""
+    async with engine_room(authority) as it:
+        it.engine.born = ExecutionStatus.PENDING
+        for key, wanted in (
+            ("customer a", "concurrency key customer a"),
+            (None, "waits for admission"),
+        ):
+            it.engine.concurrency_key = key
+            public, _ = await it.started()
+            request = pb.GetExecutionRequest(execution_id=public, include_tasks=True)
+            shown = await it.rest("GetExecution", request)
+            assert (shown["status"], shown["waiting"]) == ("PENDING", [wanted])
+            assert {task["status"] for task in shown["tasks"].values()} == {"PENDING"}
+            answer = await it.stub.GetExecution(request, metadata=USER, timeout=30)
+            assert list(answer.execution.waiting) == [wanted]
+
+
+@in_loop
 async def test_large_outputs_come_from_the_blob_store(authority: TestAuthority) -> None:
     async with engine_room(authority) as it:
         public, internal = await it.started()

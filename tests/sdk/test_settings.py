@@ -5,7 +5,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from bend.errors import ConfigurationError
+from bend.errors import ConfigurationError, Unreachable
 from bend.settings import check_environment, load_settings
 
 
@@ -71,6 +71,13 @@ def test_another_mesh_gets_no_local_certificates(home: Path) -> None:
 def test_wrong_settings_are_named(environment: dict[str, str], said: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=said):
         load_settings(environment={"BEND_HOME": str(tmp_path), **environment})
+
+
+def test_a_stopped_mesh_is_unreachable(tmp_path: Path) -> None:
+    (tmp_path / "certs").mkdir()
+    with pytest.raises(Unreachable, match="does not run: start it by `bend up`") as stopped:
+        load_settings(environment={"BEND_HOME": str(tmp_path)})
+    assert stopped.value.reason == "NO_MESH"
 
 
 def test_secrets_are_named_freely() -> None:

@@ -176,7 +176,8 @@ class Control:
         """
         known = approval_pb2.Approval.Status
         if status.upper() not in known.keys():  # noqa: SIM118 - an enum wrapper, no mapping
-            raise InvalidRequest(f"no approval has the status {status}")
+            names = ", ".join(name for name in known.keys() if known.Value(name))  # noqa: SIM118
+            raise InvalidRequest(f"no approval has the status {status}; known: {names}")
         found: list[ApprovalInfo] = []
         token = ""
         while len(found) < limit:

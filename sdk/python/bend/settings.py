@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from bend.errors import ConfigurationError
+from bend.errors import ConfigurationError, Unreachable
 
 HOME_DEFAULT = ".bend"
 ENDPOINTS_VERSION = 1
@@ -138,7 +138,8 @@ def load_settings(
 
     Without `dials` a mesh need not be known: who listens only proves itself.
 
-    Raises ConfigurationError when no mesh is known, or a setting is unknown or wrong.
+    Raises ConfigurationError when no mesh is known, or a setting is unknown or wrong;
+    Unreachable when the one in the data folder is stopped.
     """
     env = os.environ if environment is None else environment
     check_environment(env)
@@ -152,6 +153,11 @@ def load_settings(
             # Another mesh: the local one's certificates are not for it.
             local = {}
     if not address and dials:
+        if (folder / "certs").is_dir():
+            raise Unreachable(
+                f"the mesh in {folder.absolute()} does not run: start it by `bend up`",
+                reason="NO_MESH",
+            )
         raise ConfigurationError(
             f"no mesh is known: set BEND_URL, or run `bend up` (looked in {folder.absolute()})",
             reason="NO_MESH",

@@ -41,7 +41,7 @@ async def measure(mesh: "Mesh", report: "Report", wanted: list[str], sizes: "Siz
         await figures.waiting(mesh, report, sizes)
 
 
-@click.command("bench")
+@click.command("bench", short_help="Measure a fresh mesh of the shipped binaries.")
 @click.option("--jobs", default=",".join(ALL), help=f"Comma-separated: {','.join(ALL)}.")
 @click.option("--in-flight", default=256, type=click.IntRange(1, 10_000), show_default=True)
 @click.option("--database", help="URL of a PostgreSQL database; default: SQLite.")

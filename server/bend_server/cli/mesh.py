@@ -45,7 +45,7 @@ class Span(click.ParamType[float]):
             self.fail(str(error), param, ctx)
 
 
-@click.command()
+@click.command(short_help="Start a local mesh, or show the one that runs.")
 @click.option("--detach", is_flag=True, help="Return when the mesh is ready; it goes on.")
 @home_option
 @click.option("--https-port", type=click.IntRange(1, 65535), help="HTTPS port [8443].")

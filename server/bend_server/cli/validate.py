@@ -13,7 +13,7 @@ INVALID = 3
 SUFFIXES = frozenset((".yaml", ".yml", ".json"))
 
 
-@click.command()
+@click.command(short_help="Check workflow documents without a server.")
 @click.argument("files", nargs=-1, required=True, metavar="FILE|FOLDER...")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def validate(files: tuple[str, ...], as_json: bool) -> None:

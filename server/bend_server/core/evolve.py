@@ -96,7 +96,10 @@ def _wrong_try(state: ExecutionState, row: ResultRow, last: int) -> None:
 
 def evolve_result(state: ExecutionState, row: ResultRow) -> None:
     """Take in the end of a try, or a decision about a unit (a skip, a cancel)."""
-    next_seq(state, row.seq)
+    seq = row.seq
+    if seq != state.seq + 1:
+        next_seq(state, seq)
+    state.seq = seq
     units: Units = state
     index = row.task
     plain = state.plan.plain
@@ -126,7 +129,12 @@ def evolve_result(state: ExecutionState, row: ResultRow) -> None:
     if target == _COMPLETED:
         outputs = units.outputs or units.make_outputs()
         outputs[index] = row.output if row.blob is None else BlobOutput(row.blob)
-    if target == _WAITING or row.error is not None or (units.errors or units.due) is not None:
+    if (
+        target == _WAITING
+        or row.error is not None
+        or units.errors is not None
+        or units.due is not None
+    ):
         _evolve_failure(units, index, row)
     if not plain:
         _after_result(state, units, index, row, target)
@@ -204,6 +212,8 @@ def _after_result(
         if row.status == _COMPLETED:
             _round_ended(units, index, row)
         return
+    if target == _COMPLETED:
+        units.loop_ended(index)
     unit_ended(state, row.task, row.item, row.seq, target)
 
 
@@ -216,13 +226,14 @@ def _child_is_done(row: ResultRow, target: int) -> bool:
 
 
 def _round_ended(units: Units, index: int, row: ResultRow) -> None:
+    output = row.output if row.blob is None else BlobOutput(row.blob)
     if row.retry_at_us != IN_DOUBT:
-        units.next_round(index, row.retry_at_us or 0)
+        units.next_round(index, row.retry_at_us or 0, output)
         return
     if units.undecided is None:
         units.undecided = set()
     units.undecided.add(index)
-    units.keep_output(index, row.output if row.blob is None else BlobOutput(row.blob))
+    units.keep_output(index, output)
 
 
 def unit_ended(state: ExecutionState, task: int, item: int, seq: int, target: int) -> None:

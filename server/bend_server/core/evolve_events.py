@@ -1,6 +1,5 @@
 """Events into state: the half of `evolve` that is about neither results nor the finish."""
 
-from collections import deque
 from collections.abc import Callable
 
 import orjson
@@ -162,7 +161,7 @@ def _waiting(state: ExecutionState, row: EventRow) -> None:
             if not kept:
                 del control.signals[name]
         else:
-            control.listeners.setdefault(name, {})[key] = None
+            control.listening(name)[key] = None
     control.waits[key] = Waiting(
         kind, body["due_us"], name, body["title"], row.seq, body["try"], row.at_us, payload
     )
@@ -180,7 +179,7 @@ def _signalled(state: ExecutionState, row: EventRow) -> None:
             del control.listeners[name]
         control.waits[key] = control.waits[key]._replace(payload=payload)
         return
-    control.signals.setdefault(name, deque()).append(payload)
+    control.kept(name).append(payload)
     control.signals_kept += 1
 
 
@@ -190,9 +189,8 @@ def _child_started(state: ExecutionState, row: EventRow) -> None:
     if units.statuses[index] != _RUNNING:  # else another child serves the try
         check(state.start.id, row.task, units.statuses[index], _RUNNING)
         units.statuses[index] = _RUNNING
-    control_of(state).children[(row.task, row.item)] = Child(
-        body["child"], body["public_id"], body["try"], body["run"]
-    )
+    child = Child(body["child"], body["public_id"], body["try"], body["run"])
+    control_of(state).set_child((row.task, row.item), child)
 
 
 def _loop_decided(state: ExecutionState, row: EventRow) -> None:
@@ -201,8 +199,10 @@ def _loop_decided(state: ExecutionState, row: EventRow) -> None:
     repeat = state.plan.tasks[row.task].repeat
     if orjson.loads(row.body)["again"] and repeat is not None:
         finished_us = 0 if units.times is None else units.times[2 * index + 1]
-        units.next_round(index, finished_us + repeat.delay_us)
+        output = state.output(row.task, row.item)
+        units.next_round(index, finished_us + repeat.delay_us, output)
         return
+    units.loop_ended(index)
     if units.undecided is not None:
         units.undecided.discard(index)
     check(state.start.id, row.task, units.statuses[index], _COMPLETED)

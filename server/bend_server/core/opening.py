@@ -18,7 +18,9 @@ def open_unit(state: ExecutionState, task: int, item: int, now_us: int, effects:
     """
     try_ = evolve_open(state, task, item)
     if state.plan.plain:
-        ready: Ready = _new(Ready, (state, task, ITEM_NONE, try_, state.unit_attempt(task), 0))
+        first = state.attempts is None and state.bases is None
+        attempt = try_ if first else state.unit_attempt(task)
+        ready: Ready = _new(Ready, (state, task, ITEM_NONE, try_, attempt, 0))
         effects.ready.append(ready)
         return
     child = state.child(task, item)

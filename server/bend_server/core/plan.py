@@ -39,6 +39,10 @@ class Scope(Protocol):
         """The repeat loop's round, from 0."""
         ...
 
+    def last(self) -> bytes | None:
+        """Return what the loop's round before gave, JSON; None in its first round."""
+        ...
+
     def workflow(self) -> Mapping[str, object]:
         """Return id, name, revision, started_at (RFC 3339) and labels of the execution."""
         ...

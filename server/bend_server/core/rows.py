@@ -32,10 +32,12 @@ def write_outcome(
     task = outcome.task
     item = outcome.item
     iteration = 0
-    if state.plan.plain:
-        attempt = state.unit_attempt(task)
-    else:
+    if not state.plan.plain:
         attempt, iteration = state.attempt(task, item), state.iteration(task, item)
+    elif state.attempts is None and state.bases is None:
+        attempt = outcome.try_  # `unit_attempt`, without the cost of a call
+    else:
+        attempt = state.unit_attempt(task)
     row: ResultRow = _new(
         ResultRow,
         (

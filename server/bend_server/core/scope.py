@@ -20,9 +20,10 @@ class ExecutionScope:
 
     Attributes:
         unit: for a compensation the unit that it undoes: that task's name stands for this unit.
+        task: the task whose expressions see this; -1 for those of no task, or of plain ones.
     """
 
-    __slots__ = ("index", "item", "iteration", "state", "unit")
+    __slots__ = ("index", "item", "iteration", "state", "task", "unit")
 
     def __init__(
         self,
@@ -31,12 +32,14 @@ class ExecutionScope:
         index: int = -1,
         iteration: int = 0,
         unit: Unit | None = None,
+        task: int = -1,
     ) -> None:
         self.state = state
         self.item = item
         self.index = index
         self.iteration = iteration
         self.unit = unit
+        self.task = task
 
     @property
     def input(self) -> bytes:
@@ -65,14 +68,30 @@ class ExecutionScope:
         the blob store and not loaded, ExpressionError when the list is too large.
         """
         state = self.state
-        item = self._item_of(task)
-        fan = state.fan(task)
-        if fan is not None and item == ITEM_NONE:
-            return listed(state, task, fan)
-        output = state.output(task, item)
+        item = ITEM_NONE
+        if state.fans is None and self.unit is None:
+            output = None if state.outputs is None else state.outputs[task]
+        else:
+            item = self._item_of(task)
+            fan = state.fan(task)
+            if fan is not None and item == ITEM_NONE:
+                return listed(state, task, fan)
+            output = state.output(task, item)
         if isinstance(output, BlobOutput):
             if output.data is None:
                 raise NeedsBlob(task, output.key, item)
+            return output.data
+        return output
+
+    def last(self) -> bytes | None:
+        """Return what the round before gave, JSON; None in the first one. Raises NeedsBlob."""
+        if self.task < 0:
+            return None
+        units, index = self.state.unit(self.task, self.index)
+        output = None if units.lasts is None else units.lasts.get(index)
+        if isinstance(output, BlobOutput):
+            if output.data is None:
+                raise NeedsBlob(self.task, output.key, self.index)
             return output.data
         return output
 
@@ -112,8 +131,8 @@ def unit_scope(state: ExecutionState, task: int, item: int = ITEM_NONE) -> Execu
         source = plan.compensates
         unit = (source, item)
     if item == ITEM_NONE:
-        return ExecutionScope(state, None, -1, iteration, unit)
-    return ExecutionScope(state, items_of(state, source)[item], item, iteration, unit)
+        return ExecutionScope(state, None, -1, iteration, unit, task)
+    return ExecutionScope(state, items_of(state, source)[item], item, iteration, unit, task)
 
 
 def items_of(state: ExecutionState, task: int) -> list[bytes]:

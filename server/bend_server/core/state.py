@@ -6,6 +6,8 @@ first needed: `fans` (items of for_each), `control` (waits, children, signals, c
 
 from collections import deque
 from collections.abc import Iterator
+from types import MappingProxyType
+from typing import Any, cast
 
 from bend_server.core.model import (
     ITEM_NONE,
@@ -30,6 +32,9 @@ _ON_FAILURE = int(Phase.ON_FAILURE)
 _COMPENSATION = int(Phase.COMPENSATION)
 
 Unit = tuple[int, int]
+
+# What most have none of, shared by all: whoever writes into it by mistake fails.
+_NONE = cast("dict[Any, Any]", MappingProxyType({}))
 
 
 class Control:
@@ -69,10 +74,10 @@ class Control:
 
     def __init__(self) -> None:
         self.waits: dict[Unit, Waiting] = {}
-        self.listeners: dict[str, dict[Unit, None]] = {}
-        self.signals: dict[str, deque[bytes]] = {}
+        self.listeners: dict[str, dict[Unit, None]] = _NONE
+        self.signals: dict[str, deque[bytes]] = _NONE
         self.signals_kept = 0
-        self.children: dict[Unit, Child] = {}
+        self.children: dict[Unit, Child] = _NONE
         self.undo: list[tuple[int, int, int]] = []
         self.undone = 0
         self.compensated = False
@@ -81,6 +86,24 @@ class Control:
         self.pause_reason = ""
         self.paused_by = -1
         self.paused_us = 0
+
+    def listening(self, name: str) -> dict[Unit, None]:
+        """Return the units that wait for a signal, to add one."""
+        if self.listeners is _NONE:
+            self.listeners = {}
+        return self.listeners.setdefault(name, {})
+
+    def kept(self, name: str) -> deque[bytes]:
+        """Return the payloads of a signal that nobody waited for, to add one."""
+        if self.signals is _NONE:
+            self.signals = {}
+        return self.signals.setdefault(name, deque())
+
+    def set_child(self, unit: Unit, child: Child) -> None:
+        """Give a unit its child."""
+        if self.children is _NONE:
+            self.children = {}
+        self.children[unit] = child
 
 
 class ExecutionState(Units):
@@ -339,9 +362,8 @@ class ExecutionState(Units):
         """Lend a blob's data to evaluations, until `drop_blobs`. No part of the history."""
         if not self.has_unit(task, item):
             return
-        output = self.output(task, item)
-        if isinstance(output, BlobOutput):
-            output.data = data
+        units, index = self.unit(task, item)
+        units.lend(index, data)
 
     def drop_blobs(self) -> None:
         """Forget all blob data that was lent."""

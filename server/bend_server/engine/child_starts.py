@@ -110,6 +110,7 @@ class ChildStarts:
             plan, data = await self._resolve(ready.state.start, body)
             await self._within_bounds(ready.state.start)
             await self._commits.room()
+            self._has_room(ready.state.start)  # others may have started meanwhile
         except (DependencyDown, Conflict) as error:
             failure = Failure("DEPENDENCY_DOWN", error.message, retryable=True)
         except DomainError as error:
@@ -157,7 +158,7 @@ class ChildStarts:
         return schema
 
     async def _within_bounds(self, parent: StartRow) -> None:
-        """Raise LimitExceeded when a tree would become too deep or too large."""
+        """Raise LimitExceeded when a tree would become too deep; find out how large it is."""
         depth = 1
         above = parent.parent
         while above is not None:
@@ -177,8 +178,15 @@ class ChildStarts:
         if root not in self._trees:
             if len(self._trees) >= TREES_MAX:
                 del self._trees[next(iter(self._trees))]
-            self._trees[root] = await self._store.tree_size(root)
-        if self._trees[root] >= limits.TREE_EXECUTIONS_MAX:
+            size = 1 + await self._store.tree_size(root)
+            self._trees.setdefault(root, size)
+
+    def _has_room(self, parent: StartRow) -> None:
+        """Raise LimitExceeded when a tree would become too large.
+
+        Starts of other engines since the first look are not counted.
+        """
+        if self._trees.get(parent.root or parent.id, 1) >= limits.TREE_EXECUTIONS_MAX:
             raise LimitExceeded(
                 f"the tree has {limits.TREE_EXECUTIONS_MAX} executions already",
                 limit=limits.TREE_EXECUTIONS_MAX,
@@ -215,5 +223,5 @@ class ChildStarts:
         self._commits.wake()
         self._children.expect(row.id, parent.id, (ready.task, ready.item))
         root = row.root or parent.id
-        self._trees[root] = self._trees.get(root, 0) + 1
+        self._trees[root] = self._trees.get(root, 1) + 1
         self._counters.add("children_started")

@@ -305,29 +305,29 @@ class Children:
             reason = wish.reason or "the parent retries"
             if self._live.claims(wish.child):
                 if not await self.retry(wish.child, known.run, reason, wish.actor):
-                    await self._give_up(wish.child)
+                    await self.not_again(wish.parent, wish.child)
             else:
                 self.ask_retry(wish.parent, wish.child, known.run, reason, wish.actor)
                 self._follow(wish.child)
 
-    async def _give_up(self, child: int) -> None:
-        """Let a child that cannot be retried be replaced, or serve its parent with its output."""
-        entry = self._units.get(child)
+    async def not_again(self, parent: int, child: int) -> None:
+        """Let a child that cannot be retried be replaced, or serve its parent with its output.
+
+        Raises what `Adoption.load` does.
+        """
         rows = await self._store.children([child])
-        if entry is None:
-            return
-        parent = await self._adoption.load(entry[0])
-        unit = entry[1]
-        known = None if parent is None else parent.child(*unit)
-        if parent is None or known is None or known.id != child:
+        state = await self._adoption.load(parent)
+        unit = None if state is None else _unit_of(state, child)
+        known = None if state is None or unit is None else state.child(*unit)
+        if state is None or unit is None or known is None:
             return
         self._units.pop(child, None)
         now_us = self._clock.now_us()
         if rows and rows[0].status == _COMPLETED:
-            self._steps.apply(parent, _outcome(unit, known.try_, rows[0], now_us), now_us)
-            return
-        attempt, iteration = parent.attempt(*unit), parent.iteration(*unit)
-        self.anew((Ready(parent, *unit, known.try_, attempt, iteration), now_us))
+            self._steps.apply(state, _outcome(unit, known.try_, rows[0], now_us), now_us)
+        elif state.open_try(*unit) == known.try_:
+            attempt, iteration = state.attempt(*unit), state.iteration(*unit)
+            self.anew((Ready(state, *unit, known.try_, attempt, iteration), now_us))
 
 
 def _unit_of(parent: ExecutionState, child: int) -> Unit | None:

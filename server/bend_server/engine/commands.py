@@ -1,6 +1,7 @@
 """Commands to owners, and what executors and other engines ask and tell."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 
 from google.protobuf.message import DecodeError
@@ -114,6 +115,18 @@ class Commands:
         )
         return ExecutionStatus((await self.send(command)).status)
 
+    async def displace(self, execution: int, reason: str, code: str) -> None:
+        """Cancel an execution that has to make room; `code` is the reason of its error.
+
+        One that went to another engine meanwhile is cancelled there as by anybody. What has ended
+        is left alone. Raises DependencyDown, LeaseLost.
+        """
+        with contextlib.suppress(WrongState, NotFound):
+            if self._live.claims(execution):
+                await self._cancel_here(execution, reason, "", code)
+            else:
+                await self.cancel(execution, reason, "", "")
+
     async def send(self, command: control_pb2.EngineCommand) -> Result:
         """Have a command carried out, here or at the owner; return once that is durable.
 
@@ -147,7 +160,9 @@ class Commands:
         if status in EXECUTION_TERMINAL:
             self._waits.heard([execution])
 
-    async def _cancel_here(self, execution: int, reason: str, actor: str) -> ExecutionStatus:
+    async def _cancel_here(
+        self, execution: int, reason: str, actor: str, code: str = "CANCELLED"
+    ) -> ExecutionStatus:
         state = await self._adoption.load(execution)
         if state is None:
             known = await self._store.statuses([execution])
@@ -155,7 +170,7 @@ class Commands:
         if state.status in (ExecutionStatus.COMPLETED, ExecutionStatus.FAILED):
             await self._durable()
             return _answer_ended(execution, state.status)
-        self._steps.cancel(state, reason, actor, self._clock.now_us())
+        self._steps.cancel(state, reason, actor, self._clock.now_us(), code)
         await self._durable()
         return ExecutionStatus(state.status)
 

@@ -6,7 +6,7 @@ import structlog
 
 from bend.internal.v1 import control_pb2
 from bend_server.core import limits
-from bend_server.engine.lanes import Bundle, Lane, Lanes, Ring, Work
+from bend_server.engine.lanes import Lane, Lanes
 from bend_server.engine.options import Counters, EngineOptions
 from bend_server.engine.routing import Group, Routes
 from bend_server.engine.windows import Windows
@@ -94,20 +94,10 @@ def _lane(lane: Lane) -> control_pb2.LaneDemand:
         exact_version=task.exact_version or "",
         requires=dict(task.requires),
         waiting=lane.count,
-        oldest_us=min((_oldest(ring) for ring in lane.rings.values() if ring.count), default=0),
+        oldest_us=min(
+            (ring.oldest(TURNS_LOOKED_AT) for ring in lane.rings.values() if ring.count), default=0
+        ),
     )
     if task.major is not None:
         demand.major = task.major
     return demand
-
-
-def _oldest(ring: Ring) -> int:
-    seen: list[Work] = []
-    for place, turn in enumerate(ring.turns):
-        if place >= TURNS_LOOKED_AT:
-            break
-        if isinstance(turn, Bundle):
-            seen.append(turn.works[0])
-        else:
-            seen.append(turn)
-    return min((since_us for _, since_us in seen), default=0)

@@ -41,13 +41,21 @@ class Inputs:
         self.verdict: Verdict
         self.again: Again
 
-    def render(self, work: Work) -> Rendered | None:
-        """Return a task's input, or None when it comes later or never."""
-        return self._rendered(work, self._render)
+    def render(self, work: Work, *, whole: bool = False) -> Rendered | None:
+        """Return a task's input, or None when it comes later or never.
 
-    def render_whole(self, work: Work) -> Rendered | None:
-        """Return an input for the engine itself: a large one stays whole."""
-        return self._rendered(work, self._evaluate)
+        Args:
+            whole: it is for the engine itself: a large one stays as it is.
+        """
+        if self._prepared:
+            prepared = self._prepared.pop(key_of(work[0]), None)
+            if prepared is not None:
+                return prepared
+        try:
+            return self._evaluate(work) if whole else self._render(work)
+        except NeedsBlob as need:
+            self._jobs.spawn(self._load(work, need))
+            return None
 
     def keep(self, work: Work, rendered: Rendered) -> None:
         """Keep the input of a try that waits, for its hand-out."""
@@ -68,17 +76,6 @@ class Inputs:
             for row in rows:
                 self._prepared.pop((row.execution, row.task, row.item, row.try_), None)
 
-    def _rendered(self, work: Work, render: Callable[[Work], Rendered | None]) -> Rendered | None:
-        if self._prepared:
-            prepared = self._prepared.pop(key_of(work[0]), None)
-            if prepared is not None:
-                return prepared
-        try:
-            return render(work)
-        except NeedsBlob as need:
-            self._jobs.spawn(self._load(work, need))
-            return None
-
     def _render(self, work: Work) -> Rendered | None:
         """Return the input as it travels, or None when it comes later or never.
 
@@ -92,13 +89,10 @@ class Inputs:
 
     def _evaluate(self, work: Work) -> Rendered | None:
         """Return the input, or None when the try was judged. Raises NeedsBlob."""
-        state, index, item, _, _, iteration = work[0]
+        state, index, item, _, _, _ = work[0]
         plan = state.plan
         try:
-            if plan.plain:
-                scope = ExecutionScope(state, None, item, iteration)
-            else:
-                scope = unit_scope(state, index, item)
+            scope = ExecutionScope(state) if plan.plain else unit_scope(state, index, item)
             rendered = plan.tasks[index].render(scope)
         except ExpressionError as error:
             message = str(error)[: limits.MESSAGE_CHARS_MAX]

@@ -1,14 +1,17 @@
 """Ready tasks that wait for hand-out: one lane per kind of demand, fair within it.
 
-Within a lane, priorities share by weight (1 gets nine times what 9 gets, none starves) and
-executions of one priority take turns, so that a fan-out of 10,000 tasks does not hold up others.
+Within a lane, priorities share by weight (1 gets nine times what 9 gets, none starves). In one
+priority, concurrency keys take turns with each other and with executions that have none, and so do
+the executions of one key: neither a fan-out of 10,000 tasks nor a busy key holds up others.
 """
 
 from collections import deque
 from collections.abc import Iterator
+from itertools import islice
 from typing import cast
 
 from bend_server.core.effects import Ready
+from bend_server.core.model import StartRow
 from bend_server.core.plan import TaskPlan
 from bend_server.engine.routing import Group, Routes
 from bend_server.engine.shares import Share
@@ -31,21 +34,45 @@ class Bundle:
         self.works = works
 
 
-class Ring:
-    """The executions of one priority, in turn. An execution with one task has no Bundle."""
+class KeyTurn:
+    """The ready tasks of all executions with one concurrency key, taking one place in the ring."""
 
-    __slots__ = ("bundles", "count", "passed", "stride", "turns")
+    __slots__ = ("key", "ring")
+
+    def __init__(self, key: "Key", ring: "Ring") -> None:
+        self.key = key
+        self.ring = ring
+
+
+Key = tuple[str, str]
+"""A workflow and a value of its concurrency key; a lane is of one namespace."""
+Turn = Work | Bundle | KeyTurn
+
+
+class Ring:
+    """The turns of one priority. An execution with one task has no Bundle."""
+
+    __slots__ = ("bundles", "count", "keys", "passed", "priority", "stride", "turns")
 
     def __init__(self, priority: int) -> None:
-        self.turns: deque[Work | Bundle] = deque()
+        self.turns: deque[Turn] = deque()
         self.bundles: dict[int, Bundle] = {}
+        self.keys: dict[Key, KeyTurn] = {}
         self.count = 0
         self.passed = 0
+        self.priority = priority
         self.stride = STRIDE // max(1, 10 - priority)
 
-    def push(self, execution: int, works: list[Work]) -> None:
-        """Append ready tasks of one execution."""
+    def push(self, execution: int, works: list[Work], key: Key | None = None) -> None:
+        """Append ready tasks of one execution; `key` is that of its concurrency, if it has one."""
         self.count += len(works)
+        if key is not None:
+            turn = self.keys.get(key)
+            if turn is None:
+                turn = self.keys[key] = KeyTurn(key, Ring(self.priority))
+                self.turns.append(turn)
+            turn.ring.push(execution, works)
+            return
         bundle = self.bundles.get(execution) if self.bundles else None
         if bundle is not None:
             bundle.works.extend(works)
@@ -62,37 +89,64 @@ class Ring:
         self.count -= count
         for _ in range(count):
             turn = turns.popleft()
-            if type(turn) is not Bundle:
-                into.append(cast("Work", turn))
-                continue
-            into.append(turn.works.popleft())
-            if turn.works:
-                turns.append(turn)
+            if type(turn) is Bundle:
+                into.append(turn.works.popleft())
+                if turn.works:
+                    turns.append(turn)
+                else:
+                    del self.bundles[turn.execution]
+            elif type(turn) is KeyTurn:
+                turn.ring.take(1, into)
+                if turn.ring.count:
+                    turns.append(turn)
+                else:
+                    del self.keys[turn.key]
             else:
-                del self.bundles[turn.execution]
+                into.append(cast("Work", turn))
 
     def expire(self, now_us: int, into: list[Work]) -> int:
         """Move what is past its time out; return the next such time, 0 when nothing is left."""
-        turns, self.turns, self.bundles, self.count = self.turns, deque(), {}, 0
+        turns, self.turns, self.bundles, self.keys, self.count = self.turns, deque(), {}, {}, 0
         first_us = 0
         for turn in turns:
-            if type(turn) is Bundle:
-                execution, works = turn.execution, list(turn.works)
-            else:
-                work = cast("Work", turn)
-                execution, works = work[0].state.start.id, [work]
-            kept: list[Work] = []
-            for work in works:
-                due_us = expiry(work)
-                if due_us <= now_us:
-                    into.append(work)
-                    continue
-                kept.append(work)
-                if not first_us or due_us < first_us:
-                    first_us = due_us
-            if kept:
-                self.push(execution, kept)
+            for key, execution, works in _contents(turn):
+                kept: list[Work] = []
+                for work in works:
+                    due_us = expiry(work)
+                    if due_us <= now_us:
+                        into.append(work)
+                        continue
+                    kept.append(work)
+                    if not first_us or due_us < first_us:
+                        first_us = due_us
+                if kept:
+                    self.push(execution, kept, key)
         return first_us
+
+    def oldest(self, turns_max: int) -> int:
+        """Return when the oldest task became ready, looking at so many turns; 0 when none waits."""
+        seen: list[int] = []
+        for turn in islice(self.turns, turns_max):
+            if type(turn) is Bundle:
+                seen.append(turn.works[0][1])
+            elif type(turn) is KeyTurn:
+                seen.append(turn.ring.oldest(turns_max))
+            else:
+                seen.append(cast("Work", turn)[1])
+        return min(seen, default=0)
+
+
+def _contents(turn: Turn) -> Iterator[tuple[Key | None, int, list[Work]]]:
+    """Yield what a turn holds: (concurrency key, execution, its tasks)."""
+    if type(turn) is KeyTurn:
+        for inner in turn.ring.turns:
+            for _, execution, works in _contents(inner):
+                yield turn.key, execution, works
+    elif type(turn) is Bundle:
+        yield None, turn.execution, list(turn.works)
+    else:
+        work = cast("Work", turn)
+        yield None, work[0].state.start.id, [work]
 
 
 def expiry(work: Work) -> int:
@@ -147,8 +201,9 @@ class Lane:
             self.routed = routes.version
         return self.groups
 
-    def push(self, priority: int, execution: int, works: list[Work], expires_us: int) -> None:
+    def push(self, start: StartRow, works: list[Work], expires_us: int) -> None:
         """Append ready tasks of one execution, the first of which expires at a time."""
+        priority = start.priority
         if not self.expires_us or expires_us < self.expires_us:
             self.expires_us = expires_us
         ring = self.rings.get(priority)
@@ -157,7 +212,8 @@ class Lane:
         if not ring.count:
             # One that was idle starts level with the others: it saved up nothing.
             ring.passed = min((r.passed for r in self.rings.values() if r.count), default=0)
-        ring.push(execution, works)
+        key = start.concurrency_key
+        ring.push(start.id, works, None if key is None else (start.workflow, key))
 
     def take(self, count: int) -> list[Work]:
         """Move at most `count` tasks out, by weight over the priorities."""
@@ -247,7 +303,7 @@ class Lanes:
             expires_us = works[place][1] + task.schedule_timeout_us
             if end - place > 1:
                 expires_us = min(map(expiry, part))
-            lane.push(state.start.priority, state.start.id, part, expires_us)
+            lane.push(state.start, part, expires_us)
             active[lane] = None
             place = end
 

@@ -27,7 +27,7 @@ from bend_server.ports.store import EngineStore
 
 log = structlog.get_logger()
 
-START, RETRY, REFUSED = 1, 2, 3
+START, RETRY, REFUSED, NOT_AGAIN = 1, 2, 3, 4
 LOOK_S = 30.0
 PAGE = 100
 
@@ -66,6 +66,7 @@ class Mailbox:
         owner_slot: returns the slot of the engine that owns an execution's partition.
         retry: opens a new run of a child that belongs here.
         refused: tells a parent that belongs here that its child could not start.
+        not_again: tells it that its child cannot run again.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class Mailbox:
         self.owner_slot: OwnerSlot
         self.retry: Callable[[int, int, str, str], Awaitable[bool]]
         self.refused: Callable[[int, int, str, str], Awaitable[None]]
+        self.not_again: Callable[[int, int], Awaitable[None]]
 
     def start(self, row: StartRow) -> None:
         """Have a child started by the owner of its partition, if the next commit succeeds."""
@@ -110,16 +112,13 @@ class Mailbox:
 
     def refuse(self, row: StartRow, error: DomainError) -> None:
         """Tell a parent elsewhere that its child wrote nothing."""
-        self._refuse(row.id, row.parent or 0, f"refused/{row.id}", error.reason, error.message)
-
-    def _refuse(self, child: int, parent: int, key: str, reason: str, message: str) -> None:
         body: dict[str, object] = {
-            "child": child,
-            "parent": parent,
-            "reason": reason,
-            "message": message,
+            "child": row.id,
+            "parent": row.parent or 0,
+            "reason": error.reason,
+            "message": error.message,
         }
-        self._put(child, partition_of(parent), key, REFUSED, body)
+        self._put(row.id, partition_of(row.parent or 0), f"refused/{row.id}", REFUSED, body)
 
     def _put(
         self, sender: int, partition: int, dedupe_key: str, kind: int, body: dict[str, object]
@@ -192,9 +191,13 @@ class Mailbox:
         elif letter.kind == RETRY:
             child, run = body["child"], body["run"]
             if not await self.retry(child, run, body["reason"], body["actor"]):
-                key, why = f"refused/{child}/{run}", "the child cannot be retried"
-                self._refuse(child, body["parent"], key, "CHILD_FAILED", why)
+                parent = body["parent"]
+                key, told = f"refused/{child}/{run}", {"child": child, "parent": parent}
+                self._put(child, partition_of(parent), key, NOT_AGAIN, told)
             self._done(child, letter)
+        elif letter.kind == NOT_AGAIN:
+            await self.not_again(body["parent"], body["child"])
+            self._done(body["parent"], letter)
         else:
             await self.refused(body["parent"], body["child"], body["reason"], body["message"])
             self._done(body["parent"], letter)

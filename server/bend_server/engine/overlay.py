@@ -42,15 +42,13 @@ class Overlay:
         self.workers.setdefault(key, (worker, now_us))
 
     def of(self, execution: int) -> list[TaskOverlay]:
-        """Return the open tasks of an execution in memory, in order; [] for all others."""
+        """Return the open tasks of an execution in memory, in order; [] for all others.
+
+        One that is PENDING has none: its row says why it waits.
+        """
         state = self._live.states.get(execution)
-        if state is None or state.terminal:
+        if state is None or state.terminal or state.status == _PENDING_EXECUTION:
             return []
-        if state.status == _PENDING_EXECUTION:
-            why = "admission"
-            if state.start.concurrency_key is not None:
-                why = f"concurrency key {state.start.concurrency_key}"
-            return [TaskOverlay(-1, ITEM_NONE, _WAITING, 0, 0, "", 0, why)]
         found: list[TaskOverlay] = []
         for task, status in enumerate(state.statuses):
             fan = state.fan(task)
@@ -63,6 +61,14 @@ class Overlay:
                         for item in range(fan.next)
                         if _SCHEDULED <= fan.statuses[item] <= _WAITING
                     ]
+        undoing = state.undoing()
+        if undoing is not None and undoing[1] != ITEM_NONE:
+            # Items are undone one by one; their task as a whole does not move.
+            undo, item = state.plan.tasks[undoing[0]].compensated_by, undoing[1]
+            if undo is not None and state.has_unit(undo, item):
+                status = state.unit_status(undo, item)
+                if _SCHEDULED <= status <= _WAITING:
+                    found.append(self._unit(state, undo, item, status))
         return found
 
     def _unit(self, state: ExecutionState, task: int, item: int, status: int) -> TaskOverlay:
@@ -93,7 +99,8 @@ class Overlay:
                 return f"timer{until}"
             if waiting.kind == TaskKind.SIGNAL:
                 return f"signal {waiting.name}{until}"
-            return f"approval{until}"
+            title = f" {waiting.title}" if waiting.title else ""
+            return f"approval{title}{until}"
         child = state.child(task, item)
         if child is not None:
             return f"child {child.public_id}"

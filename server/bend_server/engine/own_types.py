@@ -68,7 +68,7 @@ class OwnTypes:
             failure = Failure("CANCELLED", "the task was cancelled before it began")
             self.verdict(work, TaskStatus.CANCELLED, failure)
             return
-        rendered = self._inputs.render_whole(work)
+        rendered = self._inputs.render(work, whole=True)
         if rendered is None:
             return
         if rendered.holes or state.plan.tasks[task].kind == TaskKind.WORKFLOW:

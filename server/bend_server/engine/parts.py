@@ -251,12 +251,14 @@ class Parts:
         self.waits.register = self.commands.register
         self.starts.send = self.commands.send
         self.controls.start_here = self._start_here
-        self.queues.cancel = self.children.cancel = self._cancel
+        self.queues.displace = self.commands.displace
+        self.children.cancel = self._cancel
         self.children.retry = self.mailbox.retry = self.controls.retry_child
         self.children.ask_retry = self.mailbox.ask_retry
         self.children.wait = self.waits.wait
         self.children.durable = self.controls.durable
         self.mailbox.refused = self.children.not_started
+        self.mailbox.not_again = self.children.not_again
         self.children.anew = partial(self.own.begin, anew=True)
         dispatch.gate = self.gate
         for judging in (

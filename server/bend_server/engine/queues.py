@@ -29,10 +29,11 @@ ADMIT_S = 1.0
 PAGE = 100
 LIMIT_UNKNOWN = 0
 CONCURRENCY_LIMIT = "CONCURRENCY_LIMIT"
+DISPLACED = "a newer execution with this concurrency key took its place"
 
 _PENDING = int(ExecutionStatus.PENDING)
 Key = tuple[str, str, str]
-Cancel = Callable[[int, str, str, str], Awaitable[ExecutionStatus]]
+Displace = Callable[[int, str, str], Awaitable[None]]
 
 
 def partition_of_key(namespace: str, workflow: str, key: str) -> int:
@@ -59,7 +60,7 @@ class Queues:
     """Decides who starts at once, and admits the others when there is room.
 
     Args:
-        cancel: cancels an execution, wherever its owner is.
+        displace: cancels an execution, for a reason in words and a code; not one that has ended.
     """
 
     def __init__(
@@ -85,7 +86,7 @@ class Queues:
         # Executions without a key that wait for admission; those of other engines come by takeover.
         self.waiting = 0
         self._busy = asyncio.Event()
-        self.cancel: Cancel
+        self.displace: Displace
 
     def full(self) -> bool:
         """Return whether new executions have to wait."""
@@ -296,7 +297,7 @@ class Queues:
             stay = [one for one in everybody if one not in slots.cancelled]
             for execution in stay[: max(0, len(stay) - slots.limit)]:
                 slots.cancelled.add(execution)
-                await self.cancel(execution, CONCURRENCY_LIMIT, "", "")
+                await self.displace(execution, DISPLACED, CONCURRENCY_LIMIT)
         except DomainError as error:
             log.warning("oldest_not_cancelled", key=key[2], reason=error.reason)
 

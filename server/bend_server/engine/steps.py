@@ -33,12 +33,19 @@ class Steps:
             lambda effects: machine.retry_due(state, task, item, now_us, self._chance, effects),
         )
 
-    def cancel(self, state: ExecutionState, reason: str, actor: str, now_us: int) -> bool:
-        """Ask for the end of an execution."""
+    def cancel(
+        self,
+        state: ExecutionState,
+        reason: str,
+        actor: str,
+        now_us: int,
+        code: str = "CANCELLED",
+    ) -> bool:
+        """Ask for the end of an execution; `code` is the reason of its error."""
         return self.call(
             state,
             lambda effects: machine.request_cancel(
-                state, reason, actor, now_us, self._chance, effects
+                state, reason, actor, now_us, self._chance, effects, code=code
             ),
         )
 

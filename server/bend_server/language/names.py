@@ -25,8 +25,7 @@ from bend_server.language.findings import nearest
 from bend_server.language.payloads import Memory, load, show_fields
 
 ITEM_NAMES = frozenset(("item", "index"))
-ROUND_NAMES = frozenset(("iteration",))
-JUDGE_NAMES = frozenset(("iteration", "output"))
+ROUND_NAMES = frozenset(("iteration", "output"))
 ROOTS = ("input", "workflow", "tasks", "secrets", "item", "index", "iteration", "output")
 WORKFLOW_FIELDS = ("id", "name", "revision", "started_at", "labels")
 OWN_FIELDS = ("status", "error", "attempt", "started_at", "finished_at")
@@ -47,8 +46,8 @@ class Reference(NamedTuple):
     """A path that an expression reads; `tested`: only by has().
 
     `kind` is input, workflow, output (of a task, own facts where it lacks the field), own (of a
-    task), item, index, iteration, round (the output of a loop's round), or local (a variable of a
-    macro that Python runs).
+    task), item, index, iteration, round (the output of a loop's round: of the one that is judged,
+    or of the one before), or local (a variable of a macro that Python runs).
     """
 
     kind: str
@@ -63,7 +62,7 @@ _PLACES = {
     "item": "inside for_each",
     "index": "inside for_each",
     "iteration": "inside repeat",
-    "output": "in the condition of repeat",
+    "output": "inside repeat",
 }
 
 
@@ -250,7 +249,7 @@ def _read_place(reference: Reference, env: Env) -> Any:
     if kind == "iteration":
         return scope.iteration
     if kind == "round":
-        return walk(load(env.output), reference.steps, "output")
+        return walk(load(env.output or scope.last() or b"null"), reference.steps, "output")
     if scope.item is None:
         raise Missing("there is no item here")
     return walk(env.memory.item(scope.item), reference.steps, "item")

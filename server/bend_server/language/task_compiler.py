@@ -21,7 +21,6 @@ from bend_server.language.expressions import Expression
 from bend_server.language.findings import Path, cut
 from bend_server.language.names import (
     ITEM_NAMES,
-    JUDGE_NAMES,
     ROUND_NAMES,
     Env,
     Missing,
@@ -34,6 +33,8 @@ from bend_server.language.statements import check_statement
 from bend_server.language.templates import TOO_LARGE, Compiled, Templates
 
 _NOTHING: frozenset[str] = frozenset()
+# Kinds of references that may differ from round to round.
+_MOVES = ("iteration", "round")
 _ONCE = ": a condition is judged once, before the list is made"
 
 
@@ -151,7 +152,7 @@ def _evaluated(expression: Expression, env: Env, label: str) -> Any:
 def _compile_repeat(
     task: TaskSource, control: Control, repeat: RepeatSource, templates: Templates
 ) -> None:
-    local = JUDGE_NAMES | (ITEM_NAMES if task.fans_out else _NOTHING)
+    local = ROUND_NAMES | (ITEM_NAMES if task.fans_out else _NOTHING)
     judge = templates.within(local, task.phase)
     expression = judge.expression(repeat.condition, repeat.path)
     if expression is None:
@@ -183,11 +184,11 @@ def _compile_keys(task: TaskSource, control: Control, templates: Templates) -> N
         control.cache_plan = CachePlan(cache.ttl_us, key, cache.namespace_wide)
         inputs = () if task.input is None else task.input.references
         read = inputs if cache.key is None else control.references[before:]
-        if control.repeat is not None and all(one.kind != "iteration" for one, _ in read):
+        if control.repeat is not None and all(one.kind not in _MOVES for one, _ in read):
             templates.findings.add(
                 "BAD_VALUE",
                 "each round of 'repeat' would find the first one's output: "
-                "let the input, or the cache's key, read 'iteration'",
+                "let the input, or the cache's key, read 'iteration' or 'output'",
                 cache.path,
                 at_key=True,
             )

@@ -112,6 +112,7 @@ class FoldedViews:
         self._state = folded_state(plan, summary, rows, events)
         self._rows = {(row.task, row.item): row for row in rows}
         self._overlay = {(entry.task, entry.item): entry for entry in overlay}
+        self._touched = {entry.task for entry in overlay}
 
     def views(self) -> list[TaskView]:
         """Return every task in the document's order, each followed by its items.
@@ -131,12 +132,15 @@ class FoldedViews:
             yield self._unit(state, index, index, ITEM_NONE, count)
             if fan is not None:
                 for item in range(count):
-                    if fan.tries[item] or fan.statuses[item] != _PENDING:
+                    known = fan.tries[item] or fan.statuses[item] != _PENDING
+                    if known or (index, item) in self._overlay:
                         yield self._unit(fan, index, item, item, 0)
 
     def _came(self, task: int, fan: Fan | None) -> bool:
         """Tell whether a task of a later phase had its turn."""
-        if (task, ITEM_NONE) in self._rows or (fan is not None and any(fan.tries)):
+        if (task, ITEM_NONE) in self._rows or task in self._touched:
+            return True
+        if fan is not None and any(fan.tries):
             return True
         waits = self._state.statuses[task] == _PENDING
         compensates = self._plan.tasks[task].phase == Phase.COMPENSATION
@@ -144,10 +148,11 @@ class FoldedViews:
 
     def _unit(self, units: Units, task: int, place: int, item: int, count: int) -> TaskView:
         plan = self._plan.tasks[task]
-        status = units.statuses[place]
-        entry = self._overlay.get((task, item))
-        if entry is not None and status not in _TERMINAL:
-            status = max(status, entry.status)
+        status, try_, attempt = units.statuses[place], units.tries[place], units.unit_attempt(place)
+        entry = self._entry(task, item, status, try_)
+        if entry is not None:
+            status = entry.status if entry.try_ > try_ else max(status, entry.status)
+            try_, attempt = entry.try_, entry.attempt
         row = self._rows.get((task, item))
         ended = row if row is not None and status in _TERMINAL else None
         output = units.outputs[place] if units.outputs is not None else None
@@ -157,14 +162,15 @@ class FoldedViews:
         started_us, finished_us = (0, 0)
         if units.times is not None:
             started_us, finished_us = units.times[2 * place : 2 * place + 2]
-        if not ended and entry is not None:
-            started_us, finished_us = entry.since_us, 0
+        if entry is not None:
+            started_us = entry.since_us if status == TaskStatus.RUNNING else 0
+            finished_us = 0
         return TaskView(
             task=plan.id,
             item=item,
             status=status,
-            attempt=units.unit_attempt(place),
-            try_=units.tries[place],
+            attempt=attempt,
+            try_=try_,
             iteration=units.unit_iteration(place),
             output=None if isinstance(output, BlobOutput) else output,
             blob=blob,
@@ -179,6 +185,14 @@ class FoldedViews:
             items=count,
             phase=PHASES[plan.phase],
         )
+
+    def _entry(self, task: int, item: int, status: int, try_: int) -> TaskOverlay | None:
+        """Return what memory says of a unit's open try, unless the rows know more.
+
+        Memory is read first. That a try was opened has no row: it may be one ahead of them.
+        """
+        entry = self._overlay.get((task, item))
+        return None if entry is None or status in _TERMINAL or entry.try_ < try_ else entry
 
     def _list(self, task: int) -> bytes | None:
         """Return the list of the items' outputs; None where one of them is in the blob store."""
@@ -195,7 +209,7 @@ class FoldedViews:
     def _waiting(
         self, units: Units, task: int, place: int, item: int, entry: TaskOverlay | None
     ) -> str:
-        if entry is not None and entry.waiting:
+        if entry is not None and (entry.waiting or entry.try_ > units.tries[place]):
             return entry.waiting
         due_us = None if units.due is None else units.due.get(place)
         if due_us is not None:

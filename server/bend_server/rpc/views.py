@@ -173,12 +173,21 @@ def _without_row(task: str, item: int, ready: bool) -> TaskView:
     return TaskView(task, item, status, 0, 0, 0, None, None, None, "", 0, 0, 0, 0, "")
 
 
+def queue_sentences(summary: ExecutionSummary) -> list[str]:
+    """Return why an execution has not begun, from its row: those that wait are in no memory."""
+    if summary.status != ExecutionStatus.PENDING:
+        return []
+    if summary.concurrency_key is None:
+        return ["waits for admission"]
+    return [f"concurrency key {summary.concurrency_key}"]
+
+
 def waiting_sentences(plan: Plan, overlay: Sequence[TaskOverlay]) -> list[str]:
-    """Return why an execution waits, one sentence a task, at most 100."""
+    """Return why an execution's tasks wait, one sentence a task, at most 100."""
     return [
         f"{plan.tasks[entry.task].id}: {entry.waiting}"
         for entry in overlay
-        if entry.waiting and entry.task < len(plan.tasks)
+        if entry.waiting and 0 <= entry.task < len(plan.tasks)
     ][:100]
 
 

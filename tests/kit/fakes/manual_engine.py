@@ -86,6 +86,9 @@ class ManualEngine:
         self.calls = 0
         self.said: list[tuple[object, ...]] = []
         self.partition = 3
+        # Of the executions that start: PENDING ones wait, under a key or for admission.
+        self.born = int(ExecutionStatus.RUNNING)
+        self.concurrency_key: str | None = None
 
     async def open(self) -> None:
         """Take a lease on all partitions."""
@@ -122,7 +125,7 @@ class ManualEngine:
         name = command.execution_id or public_id(command.workflow, execution)
         row = StartRow(
             execution, name, command.namespace, command.workflow, command.revision,
-            self.partition, 1, int(ExecutionStatus.RUNNING), 5, None, None, None, None, None,
+            self.partition, 1, self.born, 5, self.concurrency_key, None, None, None, None,
             command.request_id or None, command.request_hash, command.actor, command.input,
             command.labels, command.trace, now_us, now_us + LEASE_US,
         )  # fmt: skip

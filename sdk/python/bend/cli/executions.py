@@ -7,6 +7,7 @@ import click
 from bend.cli import exits
 from bend.cli.console import age, compact, note, print_json, print_table, took
 from bend.cli.following import follow, report
+from bend.cli.guidance import steps_of, waits_of
 from bend.cli.mesh_options import RETRY_S_WATCH, Span, mesh_options, with_client
 from bend.cli.steering import COMMANDS
 
@@ -67,7 +68,7 @@ def summary(one: "Execution") -> dict[str, Any]:
     return document
 
 
-@executions.command()
+@executions.command(short_help="Show where one stands and why it waits.")
 @click.argument("execution_id", metavar="EXECUTION")
 @click.option("--json", "as_json", is_flag=True, help="A JSON document.")
 @mesh_options
@@ -90,10 +91,10 @@ def get(mesh: dict[str, Any], execution_id: str, *, as_json: bool) -> None:
         if text:
             click.echo(f"  {label:<9} {text}")
     if found.started_at:
-        click.echo(
-            f"  started   {found.started_at:%Y-%m-%d %H:%M:%S} UTC, took {took(found.duration_ms)}"
-        )
-    for reason in found.waiting:
+        span = took(found.duration_ms)
+        span = f"took {span}" if found.terminal else f"{span} ago"
+        click.echo(f"  started   {found.started_at:%Y-%m-%d %H:%M:%S} UTC, {span}")
+    for reason in waits_of(found):
         click.echo(f"  waits     {reason}")
     if found.error:
         click.echo(f"  error     {found.error}")
@@ -105,6 +106,8 @@ def get(mesh: dict[str, Any], execution_id: str, *, as_json: bool) -> None:
 
         click.echo("")
         print_json(fragment(found.output_json), pretty=True)
+    for step in steps_of(found):
+        note(step)
 
 
 @executions.command()

@@ -9,6 +9,7 @@ import orjson
 
 from bend.cli import exits
 from bend.cli.console import note, print_json, took
+from bend.cli.guidance import steps_of, waits_of
 from bend.cli.progress import progress_view
 
 if TYPE_CHECKING:
@@ -37,8 +38,9 @@ async def follow(
                     sys.stdout.flush()
             else:
                 known = await client.get(execution_id)
-                with progress_view() as view:
-                    view.begin(known)
+                view = progress_view()
+                view.begin(known)
+                with view:
                     async for event in client.watch(
                         execution_id, cursor=cursor, states_only=states_only
                     ):
@@ -71,8 +73,10 @@ def report(execution: "Execution", *, as_json: bool, quiet: bool = False) -> int
         note(f"{status} {name} after {took(execution.duration_ms)}{why}")
         note(f"see: bend executions get {name}")
     else:
-        note(f"{name} is still {execution.status.lower()}")
-        for reason in execution.waiting:
+        paused = f" ({execution.pause_reason})" if execution.pause_reason else ""
+        note(f"{name} is still {execution.status.lower()}{paused}")
+        for reason in waits_of(execution):
             note(f"  waits: {reason}")
-        note(f"see: bend executions watch {name}")
+        for step in steps_of(execution) or [f"see: bend executions watch {name}"]:
+            note(step)
     return code

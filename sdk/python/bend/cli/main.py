@@ -166,7 +166,7 @@ def version(*, as_json: bool) -> None:
         click.echo(f"bend {__version__} (Python {platform.python_version()})")
 
 
-@click.command()
+@click.command(short_help="Print a shell's completion script.")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
     """Print a shell's completion script: eval "$(bend completion bash)"."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 import click
 
 from bend.cli.console import COLOURS, compact, counted, took
+from bend.cli.happenings import execution_words, is_debug, log_text, task_words
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -41,6 +42,7 @@ class TaskLine:
         "attempt",
         "began",
         "changed",
+        "count",
         "ended",
         "items",
         "name",
@@ -57,6 +59,8 @@ class TaskLine:
         self.ended: datetime | None = None
         self.changed = 0.0
         self.partials = 0
+        # How many items there are, once they are counted, and the status of those that began.
+        self.count = 0
         self.items: dict[int, str] = {}
         self.text = ""
 
@@ -67,52 +71,53 @@ class TaskLine:
         if event.type == "partial":
             self.partials += 1
             self.text = compact(event.data_json, width)
-        elif event.type == "log":
-            data = event.data
-            self.text = str(data.get("message", "")) if isinstance(data, dict) else str(data)
+        elif event.type == "log" and not is_debug(event):
+            self.text = log_text(event)
         elif event.type == "task":
             self._apply_status(event)
 
     def _apply_status(self, event: "WatchEvent") -> None:
+        words, count = task_words(event)
         if event.item >= 0:
             self.items[event.item] = event.status
             if self.status in ("PENDING", "SCHEDULED"):
                 self.status = "RUNNING"
+            if event.status in ("FAILED", "TIMED_OUT") or (event.status == "WAITING" and words):
+                self.text = f"[{event.item}] {words}"
             return
         self.status = event.status
+        self.count = count or self.count
         if event.status in ENDED:
             self.ended = event.time
+            self.text = words
             if event.status in ("COMPLETED", "SKIPPED"):
                 self.text = counted(self.partials, "partial output") if self.partials else ""
-        elif event.status in ("RUNNING", "SCHEDULED"):
+        else:
             self.began = self.began or event.time
             self.ended = None
-        if event.status in ("FAILED", "TIMED_OUT", "CANCELLED", "WAITING"):
-            self.text = failure_text(event.data) or self.text
+            self.text = words or self.text
+
+    def settle(self, event: "WatchEvent") -> None:
+        """Close the line at the execution's end: items that undo a task have no row of the task."""
+        if self.items and self.status not in ENDED and ENDED.issuperset(self.items.values()):
+            left = [one for one in URGENCY if one in self.items.values()]
+            self.status, self.ended = left[0] if left else "SKIPPED", event.time
 
     def detail(self) -> str:
         """Return what is worth telling besides the status."""
         text = self.text
         if self.partials and self.status not in ENDED:
             text = f"#{self.partials}  {text}"
-        if self.items:
+        if self.items or self.count:
             done = sum(1 for one in self.items.values() if one in ENDED)
-            text = f"{done} of {len(self.items)} items  {text}"
-        return text
+            text = f"{done} of {max(self.count, len(self.items))} items  {text}"
+        return text.rstrip()
 
     def span(self, now: datetime) -> str:
         """Return how long it runs or ran."""
         if self.began is None or (self.ended is None and self.status in ENDED):
             return ""
         return took(max(0.0, ((self.ended or now) - self.began).total_seconds() * 1000))
-
-
-def failure_text(data: Any) -> str:
-    """Return a failure or a wait's reason in one line."""
-    if not isinstance(data, dict):
-        return data if isinstance(data, str) else ""
-    reason, message = data.get("reason", ""), data.get("message", "") or data.get("waiting", "")
-    return ": ".join(part for part in (str(reason), str(message)) if part)
 
 
 class Progress(Protocol):
@@ -142,20 +147,25 @@ class Board:
     def __init__(self) -> None:
         self.execution = ""
         self.status = "PENDING"
+        self.phase = ""
         self.lines: dict[str, TaskLine] = {}
-        self.began = time.monotonic()
 
     def begin(self, execution: "Execution") -> None:
         """Take the tasks in, in the document's order."""
         self.execution = execution.execution_id
         self.status = execution.status
         for task in execution.tasks:
-            self.lines.setdefault(task.task, TaskLine(task.task, "PENDING"))
+            line = self.lines.setdefault(task.task, TaskLine(task.task, "PENDING"))
+            line.count = max(line.count, task.item_count)
 
     def apply(self, event: "WatchEvent", width: int = 120) -> TaskLine | None:
         """Take an event in; return the task's line."""
         if event.type == "execution":
             self.status = event.status
+            self.phase = execution_words(event)
+            if event.terminal:
+                for one in self.lines.values():
+                    one.settle(event)
         if not event.task:
             return None
         line = self.lines.setdefault(event.task, TaskLine(event.task, "PENDING"))
@@ -224,10 +234,8 @@ class LiveProgress:
     def apply(self, event: "WatchEvent") -> None:
         """Take an event in; the next redraw shows it. Log lines scroll above the table."""
         self.board.apply(event, self._console.width)
-        if event.type == "log":
-            data = event.data
-            if isinstance(data, dict):
-                self._console.print(f"{event.task}: {data.get('message', '')}", markup=False)
+        if event.type == "log" and not is_debug(event):
+            self._console.print(f"{unit_name(event)}: {log_text(event)}", markup=False)
 
     def _render(self) -> Any:
         from rich.console import Group
@@ -236,10 +244,17 @@ class LiveProgress:
         shown = self.board.shown(max(3, self._console.height - 4))
         head = Text(self.board.execution, style="bold")
         head.append(f"  {self.board.status.lower()}", style=COLOURS.get(self.board.status, ""))
+        if self.board.phase:
+            head.append(f"  {self.board.phase}", style="bright_black")
         hidden = len(self.board.lines) - len(shown)
         tail = self.board.summary() + (f"; {hidden} not shown" if hidden else "")
         rows = table_rows(shown, self._console.width, datetime.now(UTC))
         return Group(head, *rows, Text(tail, style="bright_black"))
+
+
+def unit_name(event: "WatchEvent") -> str:
+    """Return `task`, or `task[3]` for an item."""
+    return event.task if event.item < 0 else f"{event.task}[{event.item}]"
 
 
 def table_rows(shown: "list[TaskLine]", width: int, now: datetime) -> "list[Text]":
@@ -275,7 +290,8 @@ class PlainProgress:
     def __init__(self) -> None:
         self.board = Board()
         self._told: dict[str, float] = {}
-        self._status = ""
+        # The last words about the execution (task ""), each task and each item.
+        self._last: dict[tuple[str, int], tuple[str, str]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -298,25 +314,41 @@ class PlainProgress:
         line = self.board.apply(event)
         if event.type == "execution":
             # An execution that begins to fail says RUNNING once more: nothing new to people.
-            if event.status != self._status:
-                self._status = event.status
-                self._say(event.time, self.board.execution, event.status.lower())
+            if self._news(event, self.board.phase):
+                words = event.status.lower().replace("_", " ")
+                if self.board.phase:
+                    words = f"{words}: {self.board.phase}"
+                self._say(event.time, self.board.execution, words)
         elif line is None:
             return
         elif event.type == "task":
-            item = f"[{event.item}]" if event.item >= 0 else ""
-            words = [event.status.lower().replace("_", " ")]
-            if event.attempt > 1:
-                words.append(f"(attempt {event.attempt})")
-            if line.ended and line.span(line.ended):
-                words.append(f"in {line.span(line.ended)}")
-            if line.text and event.status not in ("RUNNING", "SCHEDULED"):
-                words.append(f"- {line.text}")
-            self._say(event.time, f"{event.task}{item}", " ".join(words))
-        elif event.type == "log":
-            self._say(event.time, event.task, f"log: {line.text}")
+            words = self._words(event, line)
+            if self._news(event, words):
+                self._say(event.time, unit_name(event), words)
+        elif event.type == "log" and not is_debug(event):
+            self._say(event.time, unit_name(event), f"log: {log_text(event)}")
         elif event.type == "partial" and self._due(event.task):
-            self._say(event.time, event.task, f"partial #{line.partials}: {line.text}")
+            self._say(event.time, unit_name(event), f"partial #{line.partials}: {line.text}")
+
+    def _news(self, event: "WatchEvent", words: str) -> bool:
+        """Whether the event says more than the last one about the same thing."""
+        last = self._last.get((event.task, event.item), ("", ""))
+        self._last[event.task, event.item] = (event.status, words)
+        return last[0] != event.status or (bool(words) and words != last[1])
+
+    @staticmethod
+    def _words(event: "WatchEvent", line: TaskLine) -> str:
+        words = [event.status.lower().replace("_", " ")]
+        if event.attempt > 1:
+            words.append(f"(attempt {event.attempt})")
+        text, _ = task_words(event)
+        if event.item < 0 and line.ended:
+            if line.span(line.ended):
+                words.append(f"in {line.span(line.ended)}")
+            text = line.text
+        if text:
+            words.append(f"- {text}")
+        return " ".join(words)
 
     def _due(self, task: str) -> bool:
         now = time.monotonic()

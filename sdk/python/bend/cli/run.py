@@ -10,6 +10,7 @@ import yaml
 from bend.cli import exits
 from bend.cli.console import note, print_json
 from bend.cli.following import follow, report
+from bend.cli.guidance import wait_telling
 from bend.cli.mesh_options import (
     RETRY_S_WATCH,
     Span,
@@ -21,7 +22,6 @@ from bend.cli.parameters import read_parameters, schema_in
 
 if TYPE_CHECKING:
     from bend.client import Client
-    from bend.models import Execution
 
 SUFFIXES = {".yaml", ".yml", ".json"}
 
@@ -94,9 +94,7 @@ async def run_one(
         if watch:
             done = await follow(client, started.execution_id, as_json=as_json, timeout=timeout)
         else:
-            done = await client.wait(started.execution_id, timeout=timeout)
-            if not done.terminal:
-                done = await client.get(started.execution_id)
+            done = await wait_telling(client, started.execution_id, timeout)
     except asyncio.CancelledError:
         note(f"{started.execution_id} goes on; see: bend executions watch {started.execution_id}")
         raise
@@ -128,7 +126,7 @@ def file_schema(target: str) -> dict[str, Any] | None:
         return None
 
 
-@click.command()
+@click.command(short_help="Wait until executions have ended.")
 @click.argument("execution_ids", nargs=-1, required=True, metavar="EXECUTION…")
 @click.option("--timeout", type=Span(), help="Wait at most so long, then exit 8.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document per execution.")
@@ -144,7 +142,7 @@ def wait(
         code = exits.OK
         for execution_id in execution_ids:
             left = None if end is None else max(0.001, end - loop.time())
-            done: Execution = await client.wait(execution_id, timeout=left)
+            done = await wait_telling(client, execution_id, left)
             code = code or report(done, as_json=as_json)
         return code
 

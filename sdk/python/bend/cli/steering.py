@@ -108,7 +108,7 @@ def reset(mesh: dict[str, Any], execution_id: str, *, as_json: bool, **options: 
     each(mesh, (execution_id,), ask, as_json=as_json, told=lambda answer: f"run {answer['run']}")
 
 
-@click.command()
+@click.command(short_help="Start a new execution with another's input.")
 @EXECUTION
 @click.option("-p", "pairs", multiple=True, metavar="KEY=VALUE", help="One parameter; repeatable.")
 @click.option("--input", "input_file", metavar="FILE|-", help="JSON or YAML parameters.")

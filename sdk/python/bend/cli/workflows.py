@@ -80,6 +80,8 @@ def put(mesh: dict[str, Any], files: tuple[Path, ...], *, as_json: bool) -> None
         return
     for one in stored:
         click.echo(f"{one.name} revision {one.revision}{'' if one.created else ' (unchanged)'}")
+    if stored:
+        note(f"run it: bend run {stored[-1].name}")
 
 
 @workflows.command()

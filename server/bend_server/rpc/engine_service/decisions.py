@@ -72,7 +72,8 @@ class DecisionRpcs:
             request = control_requests.decision_from_body(request.approval_id, request.body)
         approval = await self._approval(call, request.approval_id)
         data = control_requests.checked_payload(request.data, "data")
-        if request.approved or request.data:
+        # One that is decided already is refused for that, whatever the data.
+        if approval.status == APPROVAL_PENDING and (request.approved or request.data):
             check_form(approval, data)
         decided = await self._rooms.engine.decide_approval(
             Decision(
@@ -146,6 +147,8 @@ def check_form(approval: ApprovalSummary, data: bytes) -> None:
         raise InvalidInput(f"the form cannot be applied: {error}", field="data") from None
     if wrong:
         place = show_path(tuple(wrong[0].absolute_path))
+        if data == b"null":
+            raise InvalidInput("the form wants data, and none was given", field="data", path="")
         raise InvalidInput(
             f"data{'.' if place else ''}{place}: {wrong[0].message[:300]}", field="data", path=place
         )

@@ -26,7 +26,7 @@ async def execution_tasks(
 ) -> list[views.TaskView]:
     """Return an execution's tasks in the document's order, without outputs of blobs."""
     plan = await rooms.plans.plan(summary.namespace, summary.workflow, summary.revision)
-    live = not views.is_terminal(summary.status)
+    live = not views.is_terminal(summary.status) and summary.status != ExecutionStatus.PENDING
     if overlay is None:
         overlay = rooms.engine.waiting(summary.id) if live else []
     # Events first: a row that they speak of is there when the rows are read.
@@ -124,8 +124,8 @@ class ReadRpcs:
             every = await execution_tasks(rooms, summary, overlay)
             left = OUTPUT_BYTES_MAX - len(summary.output or b"") - len(summary.input or b"")
             tasks = await with_outputs(rooms, every[:TASKS_SHOWN_MAX], left)
-        waiting: list[str] = []
-        if any(entry.waiting for entry in overlay):
+        waiting = views.queue_sentences(summary)
+        if not waiting and any(entry.waiting for entry in overlay):
             plan = await rooms.plans.plan(summary.namespace, summary.workflow, summary.revision)
             waiting = views.waiting_sentences(plan, overlay)
         parent, rerun_of = await self._relatives(summary)
