@@ -89,8 +89,17 @@ class Site:
         def plain(n: int) -> int:
             return [10, 20][n]
 
+        @component("steady", version="1.0.0", long_running=True, heartbeats=True)
+        async def steady(n: int, context: Context) -> int:
+            if n < 0:
+                await self.gate.wait()
+            for _ in range(n):
+                context.heartbeat()
+                await asyncio.sleep(0.2)
+            return n
+
         return Worker(
-            [echo, plain],
+            [echo, plain, steady],
             credit=8,
             ca_file=self.authority.ca,
             cert_file=self.authority.folder / f"{stem}.pem",
@@ -176,6 +185,7 @@ class Foreign(component_service_pb2_grpc.ComponentServiceServicer):
 
     def __init__(self) -> None:
         self.tokens: list[bytes] = []
+        self.gate = asyncio.Event()
 
     async def Describe(self, request: Any, context: Any) -> pb.DescribeResponse:
         return pb.DescribeResponse(
@@ -188,6 +198,9 @@ class Foreign(component_service_pb2_grpc.ComponentServiceServicer):
         if what == "good":
             result = executor_service_pb2.TaskResult(run_id=7, output=b"1")
             yield pb.ExecuteResponse(result=result)
+        elif what == "slow":
+            await self.gate.wait()
+            yield pb.ExecuteResponse(result=executor_service_pb2.TaskResult(output=b"2"))
         elif what == "full":
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "later")
 
@@ -217,8 +230,41 @@ def test_a_foreign_service_and_its_faults(tmp_path: Path, authority: TestAuthori
             assert found[0].output == b"1"
             assert found[1].failure.reason == "GRPC_RESOURCE_EXHAUSTED"
             assert found[2].failure.reason == "PROTOCOL_VIOLATION"
-            assert service.tokens == [b""] * 3
-        await server.stop(0)
+            await site.house.publish([queued(4, input=b'{"n":"slow"}')])
+            await eventually(lambda: service.tokens == [b""] * 4)
+            # GOAWAY: what runs is finished, once.
+            stopping = asyncio.create_task(server.stop(20))
+            await eventually(
+                lambda: (
+                    not any(g.sessions for g in site.house.room._groups.values())
+                    or all(s.draining for s in site.house.room._sessions)
+                )
+            )
+            service.gate.set()
+            assert (await site.house.ended(4))[3].output == b"2"
+            await stopping
+            assert len(service.tokens) == 4
+
+    scenario()
+
+
+def test_heartbeats_of_the_link_and_of_tasks(tmp_path: Path, authority: TestAuthority) -> None:
+    """The link's own beats keep an idle stream; a task that tells no progress for long fails."""
+
+    @in_loop
+    async def scenario() -> None:
+        site = Site(tmp_path, authority, silence_s=0.6)
+        async with listening(site.worker()) as worker:
+            site.dial(worker.port)
+            async with site.executor():
+                silent = queued(1, input=b'{"n":-1}', heartbeat_timeout_ms=700)
+                await site.house.publish([silent], "steady")
+                steady = queued(2, input=b'{"n":6}', heartbeat_timeout_ms=700)
+                await site.house.publish([steady], "steady")
+                found = {one.execution: one for one in await site.house.ended(2, 8)}
+                assert found[1].failure.reason == "HEARTBEAT_TIMEOUT"
+                assert found[2].output == b"6"
+                assert len(site.house.registered.seen) == 3, "the stream was never cut"
 
     scenario()
 
