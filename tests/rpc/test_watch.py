@@ -105,6 +105,34 @@ async def test_every_change_comes_in_order_and_the_last_is_terminal(
 
 
 @in_loop
+async def test_a_wait_comes_after_the_rows_and_only_the_newest_state_counts(
+    authority: TestAuthority,
+) -> None:
+    async with engine_room(authority) as it:
+        public, internal = await it.started()
+        seen = Seen(it, execution_id=public)
+        await seen.until(1)
+        await eventually(lambda: it.engine.watchers(internal) == 1)
+        waits = TaskOverlay(1, -1, TaskStatus.WAITING, 1, 1, "", 0, "timer")
+        backoff = TaskOverlay(0, -1, TaskStatus.WAITING, 1, 1, "", 0, "retry at noon")
+        again = TaskOverlay(0, -1, TaskStatus.RUNNING, 2, 2, "w", 1, "")
+        await it.engine.say(internal, [waits, backoff, again])
+        await seen.until(3)
+        await it.engine.result(internal, 0, try_=2, attempt=2)
+        await it.engine.result(internal, 1)
+        await it.engine.finish(internal)
+        await seen.done
+        assert seen.words() == [
+            "EXECUTION RUNNING",
+            "TASK first RUNNING",
+            "TASK second WAITING",
+            "TASK first COMPLETED",
+            "TASK second COMPLETED",
+            "EXECUTION COMPLETED",
+        ]
+
+
+@in_loop
 async def test_a_cursor_resumes_without_loss_or_repeat(authority: TestAuthority) -> None:
     async with engine_room(authority) as it:
         public, internal = await it.started()

@@ -81,6 +81,8 @@ class ExecutionWatch:
         self._keepalive_s = keepalive_s
         self._wake = asyncio.Event()
         self._overlay: list[TaskOverlay] = []
+        # Waits follow the rows that they came from: the failure first, then its next attempt.
+        self._waiting: list[TaskOverlay] = []
         self._shown: dict[tuple[int, int], tuple[int, int, str]] = {}
         self._ended: set[tuple[int, int]] = set()
         self._next_index: dict[int, int] = {}
@@ -113,6 +115,9 @@ class ExecutionWatch:
                 summary = await self._status()
                 for event in await self._durable():
                     yield event
+                if not views.is_terminal(summary.status):
+                    for event in self._waits():
+                        yield event
             if backlog is not None:
                 for event in await self._last_chunks(backlog, summary):
                     yield event
@@ -214,8 +219,17 @@ class ExecutionWatch:
 
     def _transient(self) -> list[Event]:
         changed, self._overlay = self._overlay, []
+        newest = {(entry.task, entry.item): entry for entry in changed}
+        self._waiting = [entry for entry in newest.values() if entry.waiting]
+        return self._states([entry for entry in changed if not entry.waiting])
+
+    def _waits(self) -> list[Event]:
+        waiting, self._waiting = self._waiting, []
+        return self._states(waiting)
+
+    def _states(self, entries: list[TaskOverlay]) -> list[Event]:
         shown = []
-        for entry in changed:
+        for entry in entries:
             key = (entry.task, entry.item)
             state = (entry.status, entry.attempt, entry.waiting)
             if key in self._ended or self._shown.get(key) == state:
