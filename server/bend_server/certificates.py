@@ -166,9 +166,7 @@ class Authority:
         key = ec.generate_private_key(ec.SECP256R1())
         role = path.strip("/").partition("/")[0]
         names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(self.spiffe_id(path))]
-        purposes = [ExtendedKeyUsageOID.CLIENT_AUTH]
         if role in SERVING:
-            purposes.append(ExtendedKeyUsageOID.SERVER_AUTH)
             names += [
                 x509.DNSName("localhost"),
                 x509.DNSName(f"{role}.{self.trust_domain}"),
@@ -181,7 +179,7 @@ class Authority:
             )
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_usage(signs_certificates=False), critical=True)
-            .add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
+            .add_extension(x509.ExtendedKeyUsage(_purposes(role)), critical=False)
             .add_extension(x509.SubjectAlternativeName(names), critical=False)
             .add_extension(
                 x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), False
@@ -196,11 +194,13 @@ class Authority:
             certificate = x509.load_pem_x509_certificate(files.certificate.read_bytes())
             key = serialization.load_pem_private_key(files.key.read_bytes(), password=None)
             certificate.verify_directly_issued_by(self._certificate)
+            usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
         except Exception:  # noqa: BLE001 - whatever is wrong with it, a new one is the remedy
             return False
         left = certificate.not_valid_after_utc - self._clock()
         return (
             key.public_key() == certificate.public_key()
+            and list(usage) == _purposes(path.strip("/").partition("/")[0])
             and _spiffe_ids(certificate) == [self.spiffe_id(path)]
             and left > datetime.timedelta(days=RENEW_DAYS)
             and certificate.not_valid_before_utc <= self._clock()
@@ -277,6 +277,17 @@ def shared_secret(folder: Path, name: str) -> str:
 def _spiffe_ids(certificate: x509.Certificate) -> list[str]:
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     return names.get_values_for_type(x509.UniformResourceIdentifier)
+
+
+def _purposes(role: str) -> list[x509.ObjectIdentifier]:
+    """Return what a role's certificate is for.
+
+    A component may listen too, but its certificate names no host: only executors, which compare
+    the SPIFFE id, take it for a server's.
+    """
+    if role in SERVING or role == "component":
+        return [ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]
+    return [ExtendedKeyUsageOID.CLIENT_AUTH]
 
 
 def _name(text: str) -> x509.Name:

@@ -111,6 +111,11 @@ class Settings:
     pools_file: Path | None = _setting(
         None, _path, "Pools that the executor keeps (YAML). Default: $BEND_HOME/pools.yaml."
     )
+    listeners_file: Path | None = _setting(
+        None,
+        _path,
+        "Component services that the executor dials (YAML). Default: $BEND_HOME/listeners.yaml.",
+    )
     blob_url: str = _setting(
         "",
         _text(),
@@ -157,6 +162,11 @@ class Settings:
     def pools(self) -> Path:
         """The executor's file of pools."""
         return self.pools_file or self.home / "pools.yaml"
+
+    @property
+    def listeners(self) -> Path:
+        """The executor's file of component services that listen."""
+        return self.listeners_file or self.home / "listeners.yaml"
 
     @property
     def certs(self) -> Path:

@@ -250,11 +250,14 @@ async def _registry(
 
 async def run_executor(process: Process, stop: asyncio.Event) -> None:
     """Run an executor until `stop` is set."""
+    from bend_server.executor.listeners import Listeners
     from bend_server.executor.options import ExecutorOptions
     from bend_server.executor.pools.desk import Desk
     from bend_server.executor.providers import secret_providers
     from bend_server.executor.room import ExecutorRoom
     from bend_server.rpc.connect import executor_service
+    from bend_server.rpc.identity import NAMESPACE_DEFAULT
+    from bend_server.rpc.push import dialer
     from bend_server.rpc.registrar import RegistryClient
 
     async with AsyncExitStack() as stack:
@@ -285,8 +288,17 @@ async def run_executor(process: Process, stop: asyncio.Event) -> None:
         services = [executor_service(room, Desk(warden))]
         running = await process.serve(services, stack)
         await room.start()
+        listeners = Listeners(
+            process.settings.listeners,
+            NAMESPACE_DEFAULT,
+            dialer(process.tls, TRUST_DOMAIN, process.name),
+            room.attach,
+            process.chance,
+        )
+        stack.push_async_callback(listeners.stop)
         # Streams are told to go while the server still carries them.
         stack.push_async_callback(room.stop)
+        await listeners.start()
         await warden.start()
         # Before the streams: instances finish what they hold.
         stack.push_async_callback(warden.stop)

@@ -7,6 +7,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from bend.v1 import (
+    component_service_pb2,
     engine_service_pb2,
     executor_service_pb2,
     operations_service_pb2,
@@ -19,7 +20,13 @@ from tests.kit.certificates import TestAuthority
 from tests.kit.loops import in_loop
 from tests.rpc.door import channel, serving
 
-FILES = (engine_service_pb2, executor_service_pb2, registry_service_pb2, operations_service_pb2)
+FILES = (
+    component_service_pb2,
+    engine_service_pb2,
+    executor_service_pb2,
+    registry_service_pb2,
+    operations_service_pb2,
+)
 
 
 def methods() -> list[str]:

@@ -37,6 +37,7 @@ VARIABLES = {
     "BEND_LOG_LEVEL": "debug, info, warning or error",
     "BEND_COMPONENTS_FILE": "settings of the built-in components, default components.yaml",
     "BEND_POOLS_FILE": "pools that the executor keeps, default pools.yaml",
+    "BEND_LISTENERS_FILE": "component services that the executor dials, default listeners.yaml",
     "BEND_POOL_INSTANCE": "pool and instance; set by the executor that starts it",
     "BEND_SECRETS_DIR": "folder of files, each named by a secret",
     "BEND_BREAKING_CONTRACTS": "refuse or warn, when a release breaks its major's contract",
@@ -131,8 +132,11 @@ def load_settings(
     namespace: str | None = None,
     home: str | Path | None = None,
     environment: Mapping[str, str] | None = None,
+    dials: bool = True,
 ) -> Settings:
     """Find out how to reach the mesh; each argument wins over its variable.
+
+    Without `dials` a mesh need not be known: who listens only proves itself.
 
     Raises ConfigurationError when no mesh is known, or a setting is unknown or wrong;
     Unreachable when the one in the data folder is stopped.
@@ -148,7 +152,7 @@ def load_settings(
         if not same_place(address, [str(one) for one in urls.values()]):
             # Another mesh: the local one's certificates are not for it.
             local = {}
-    if not address:
+    if not address and dials:
         if (folder / "certs").is_dir():
             raise Unreachable(
                 f"the mesh in {folder.absolute()} does not run: start it by `bend up`",
@@ -169,7 +173,7 @@ def load_settings(
         return path
 
     settings = Settings(
-        url=checked_url(address),
+        url=checked_url(address) if address else "",
         ca_file=file(ca_file, "BEND_CA_FILE", "ca_file"),
         cert_file=file(cert_file, "BEND_CERT_FILE", "cert_file"),
         key_file=file(key_file, "BEND_KEY_FILE", "key_file"),

@@ -52,6 +52,41 @@ class PartialChunk(NamedTuple):
     time_us: int
 
 
+class Carrier(Protocol):
+    """What takes a task's messages to an executor: a Stream, or an Execute call (listening)."""
+
+    claimed: set[int]
+    payload_bytes_max: int
+
+    def put_chunk(self, chunk: PartialChunk) -> bool:
+        """Send a chunk; False: wait for room before the next."""
+        ...
+
+    def put_results(self, results: list[Result]) -> None:
+        """Send results. Any thread."""
+        ...
+
+    def gather_result(self, result: Result) -> None:
+        """Send a result. Loop only."""
+        ...
+
+    def beat(self, run_id: int) -> None:
+        """Tell that a task made progress."""
+        ...
+
+    def beat_within(self, seconds: float) -> None:
+        """Progress has to be told at least so often."""
+        ...
+
+    async def room(self) -> None:
+        """Wait until there is room for chunks, or nothing is sent any more."""
+        ...
+
+    def block_for_room(self) -> None:
+        """Wait as `room` does, in a thread."""
+        ...
+
+
 class Receiver(Protocol):
     """Gets what a stream hears, on the event loop."""
 

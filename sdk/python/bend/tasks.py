@@ -20,7 +20,7 @@ from google.protobuf.duration_pb2 import Duration
 from bend.components import Component, Context, Final, Kind, encode
 from bend.errors import ComponentError, TerminalError
 from bend.pool import Pool
-from bend.stream import PartialChunk, Result, Stream
+from bend.stream import Carrier, PartialChunk, Result
 from bend.v1 import executor_service_pb2 as pb
 from bend.v1 import failure_pb2
 
@@ -52,11 +52,11 @@ class Running:
         "token",
     )
 
-    def __init__(self, run_id: int, component: Component, stream: Stream, token: bytes) -> None:
+    def __init__(self, run_id: int, component: Component, stream: Carrier, token: bytes) -> None:
         self.run_id = run_id
         self.component = component
         # None while the stream is broken and the task is held for the next one.
-        self.stream: Stream | None = stream
+        self.stream: Carrier | None = stream
         self.token = token
         self.cancelled = False
         self.handle: asyncio.Task[None] | None = None
@@ -120,7 +120,7 @@ class TaskRoom:
         self._settled_bytes = 0
         self._settled_lock = threading.Lock()
 
-    def start(self, stream: Stream, tasks: Any) -> None:
+    def start(self, stream: Carrier, tasks: Any) -> None:
         """Start a batch of tasks."""
         loop = asyncio.get_running_loop()
         running = self.running
@@ -156,7 +156,7 @@ class TaskRoom:
 
     # Streams that come and go
 
-    def lose(self, stream: Stream) -> bool:
+    def lose(self, stream: Carrier) -> bool:
         """Give up a broken stream's short tasks, hold its long ones; return True when any is held.
 
         The executor hands short tasks to another instance at once.
@@ -177,7 +177,7 @@ class TaskRoom:
         held = [(run.run_id, run.token) for run in self.running.values() if run.stream is None]
         return [pb.HeldTask(run_id=run_id, resume_token=token) for run_id, token in held + settled]
 
-    def adopt(self, stream: Stream, kept: Sequence[int]) -> bool:
+    def adopt(self, stream: Carrier, kept: Sequence[int]) -> bool:
         """Go on with the kept tasks over a new stream; drop those that it claimed in vain.
 
         Returns True when tasks are held that the stream's hello could not claim, because they
@@ -219,11 +219,11 @@ class TaskRoom:
             self._settled.popitem(last=False)
             self._settled_bytes -= len(oldest.result.output or b"")
 
-    def busy(self, stream: Stream) -> bool:
+    def busy(self, stream: Carrier) -> bool:
         """Whether a task of this stream still runs."""
         return any(run.stream is stream for run in self.running.values())
 
-    def holds_only_claimable(self, stream: Stream) -> bool:
+    def holds_only_claimable(self, stream: Carrier) -> bool:
         """Whether another stream could take over all that runs on this one."""
         return all(run.token for run in self.running.values() if run.stream is stream)
 

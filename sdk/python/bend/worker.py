@@ -32,6 +32,7 @@ from bend.errors import (
     Unreachable,
     WrongState,
 )
+from bend.listening import ListeningWorker
 from bend.settings import load_settings
 from bend.stream import Stream
 from bend.tasks import TaskRoom
@@ -144,6 +145,27 @@ class Worker:
         `bend` has for it.
         """
         process.run([self])
+
+    def listen(self, address: str) -> None:
+        """Serve as `run` does, to executors that dial `address` (`host:port`).
+
+        The operator names the address in the executor's file of listeners. It needs a certificate
+        of its own (`bend components cert NAME`); `stream_age` and `url` have no meaning here.
+        """
+        process.run([self.listener(address)])
+
+    def listener(self, address: str) -> ListeningWorker:
+        """Return what `listen` serves by, for a loop that runs already."""
+        return ListeningWorker(
+            self.components,
+            address,
+            instance_id=self.instance_id,
+            credit=self.credit,
+            threads=self.threads,
+            drain_timeout=self.drain_timeout,
+            clean_up=self._clean_up,
+            place=self._place,
+        )
 
     @classmethod
     def run_all(cls, workers: "Iterable[Worker]") -> None:

@@ -238,6 +238,7 @@ class Mesh:
         ready = self._healthy("executor", self.executor_port)
         # The door that instances of pools dial.
         more = {"BEND_URL": self.https_url, "BEND_POOLS_FILE": str(self.settings.pools)}
+        more["BEND_LISTENERS_FILE"] = str(self.settings.listeners)
         return self._server("executor", self.executor_port, flags, ready, more)
 
     def _healthy(self, cluster: str, port: int) -> Check:

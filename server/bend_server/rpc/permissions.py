@@ -33,7 +33,9 @@ GRANTS: dict[str, frozenset[str]] = {
     "user": _ALL,
     "bench": _ALL,
     "engine": frozenset(("components:read", "executions:read", "workflows:cancel")),
-    "executor": frozenset(("components:read", "components:register", "pools:sync")),
+    "executor": frozenset(
+        ("components:read", "components:register", "components:execute", "pools:sync")
+    ),
     "component": frozenset(("tasks:serve", "components:read")),
     "registry": frozenset(("components:read",)),
     "gateway": frozenset(),
@@ -151,6 +153,15 @@ RULES: dict[str, Rule] = {
         "bend.internal.v1.PoolService",
         frozenset(("executor",)),
         {"SyncPools": ("pools:sync", _USUAL, True), "ChangePool": ("pools:sync", _USUAL, True)},
+    ),
+    # Services outside of the mesh's own processes implement it; who may call is the same.
+    **_rules(
+        "bend.v1.ComponentService",
+        frozenset(("executor",)),
+        {
+            "Describe": ("components:execute", _USUAL, True),
+            "Execute": ("components:execute", None, False),
+        },
     ),
     **_rules(
         "grpc.health.v1.Health",

@@ -94,7 +94,7 @@ class LocalWorker:
         """Take what the executor says."""
         kind = message.WhichOneof("message")
         if kind == "tasks":
-            self._tasks.start(self, message.tasks.tasks)  # type: ignore[arg-type]
+            self._tasks.start(self, message.tasks.tasks)
         elif kind == "cancels":
             self._tasks.cancel(list(message.cancels.run_ids))
         elif kind == "welcome" and not self._welcomed.done():
