@@ -240,7 +240,7 @@ class Worker:
         self._attempts += 1
         try:
             settings = self._place_now()
-        except ConfigurationError as error:
+        except (ConfigurationError, Unreachable) as error:
             # The local mesh is down between two starts: its endpoints file comes back.
             log.warning("%s", error)
             asyncio.get_running_loop().call_later(BACKOFF_S_FIRST, self._wake.set)
