@@ -106,6 +106,9 @@ def commit(
     results, events, finishes = batch.results, batch.events, batch.finishes
     parks, changes = batch.parks, batch.changes
     if refused:
+        if len({row.execution for row in finishes}) < len(finishes):
+            # Found by the statement when its start is accepted; a fault of the caller either way.
+            raise InvariantBroken("two ends of one run in one batch")
         results = [row for row in results if row.execution not in refused]
         events = [row for row in events if row.execution not in refused]
         finishes = [row for row in finishes if row.execution not in refused]
