@@ -36,7 +36,6 @@ from bend_server.ports.store import EngineStore
 FORWARD_S = 5.0
 FORWARDS_MAX = 5
 FORWARD_PAUSE_S = 0.3
-RECOVERY_S = 2.0
 FAILED_PRECONDITION = 9
 UNAVAILABLE = 14
 # google.rpc.Code of what an owner answers.

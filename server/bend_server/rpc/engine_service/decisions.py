@@ -15,6 +15,7 @@ from bend_server.ports.engine import BulkCommand, Decision
 from bend_server.rpc import control_requests, paging, rest_json
 from bend_server.rpc.engine_service.call import Call, call_of
 from bend_server.rpc.engine_service.control import plain
+from bend_server.rpc.engine_service.reads import label_of
 from bend_server.rpc.rooms import Rooms
 from bend_server.rpc.times import stamp
 
@@ -156,16 +157,10 @@ def check_form(approval: ApprovalSummary, data: bytes) -> None:
 
 def filter_of(request: bulk_pb2.BulkExecutionsRequest) -> ExecutionFilter:
     """Return which executions are meant. Raises InvalidInput for a filter that names all."""
-    label: tuple[str, str] | None = None
-    if request.label:
-        key, equals, value = request.label.partition("=")
-        if not equals or not key:
-            raise InvalidInput("label must be `key=value`", field="label")
-        label = (key, value)
     made = ExecutionFilter(
         workflow=request.workflow or None,
         statuses=tuple(int(status) for status in request.statuses),
-        label=label,
+        label=label_of(request.label),
         started_after_us=_time(request, "started_after"),
         started_before_us=_time(request, "started_before"),
     )

@@ -108,6 +108,20 @@ async def task_messages(tasks: list[views.TaskView]) -> list[execution_pb2.TaskR
     return made
 
 
+def label_of(text: str) -> tuple[str, str] | None:
+    """Return the label that a filter names as `key=value`; None for an empty one.
+
+    Raises:
+        InvalidInput: not of that form.
+    """
+    if not text:
+        return None
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise InvalidInput("label must be `key=value`", field="label")
+    return key, value
+
+
 class ReadRpcs:
     """GetExecution, ListExecutions, ListActiveExecutions, WaitExecution, ListTaskRuns."""
 
@@ -169,12 +183,7 @@ class ReadRpcs:
 
     async def ListExecutions(self, request: pb.ListExecutionsRequest, context: Any) -> Any:
         call = call_of(context)
-        label: tuple[str, str] | None = None
-        if request.label:
-            key, equals, value = request.label.partition("=")
-            if not equals or not key:
-                raise InvalidInput("label must be `key=value`", field="label")
-            label = (key, value)
+        label = label_of(request.label)
         scope = ("executions", call.namespace, request.workflow, *request.statuses, label)
         found, token = await self._page(
             call,
