@@ -1,5 +1,6 @@
 """`bend approvals`: list what waits for a person, and decide it."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -50,25 +51,32 @@ def list_(mesh: dict[str, Any], *, as_json: bool, **filters: Any) -> None:
     )
 
 
+def decision(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what both answers take."""
+    decorated = AS_JSON(mesh_options(command))
+    for option in (
+        click.option(
+            "--input", "input_file", metavar="FILE|-", help="The form's data, JSON or YAML."
+        ),
+        click.option(
+            "-p", "pairs", multiple=True, metavar="KEY=VALUE", help="A field of the form."
+        ),
+        click.option("--comment", default="", help="For the record, and in the task's output."),
+        click.argument("approval_id", metavar="APPROVAL"),
+    ):
+        decorated = option(decorated)
+    return decorated
+
+
 @approvals.command()
-@click.argument("approval_id", metavar="APPROVAL")
-@click.option("--comment", default="", help="For the record, and in the task's output.")
-@click.option("-p", "pairs", multiple=True, metavar="KEY=VALUE", help="A field of the form.")
-@click.option("--input", "input_file", metavar="FILE|-", help="The form's data, JSON or YAML.")
-@AS_JSON
-@mesh_options
+@decision
 def approve(mesh: dict[str, Any], approval_id: str, *, as_json: bool, **given: Any) -> None:
     """Say yes."""
     decide(mesh, approval_id, approved=True, as_json=as_json, **given)
 
 
 @approvals.command()
-@click.argument("approval_id", metavar="APPROVAL")
-@click.option("--comment", default="", help="For the record, and in the task's output.")
-@click.option("-p", "pairs", multiple=True, metavar="KEY=VALUE", help="A field of the form.")
-@click.option("--input", "input_file", metavar="FILE|-", help="The form's data, JSON or YAML.")
-@AS_JSON
-@mesh_options
+@decision
 def reject(mesh: dict[str, Any], approval_id: str, *, as_json: bool, **given: Any) -> None:
     """Say no."""
     decide(mesh, approval_id, approved=False, as_json=as_json, **given)
