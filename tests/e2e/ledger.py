@@ -7,6 +7,8 @@ from typing import Any, Protocol
 
 import asyncpg
 
+from tests.kit.postgres import AWAY
+
 CONNECT_S = 5.0
 QUERY_S = 30.0
 
@@ -57,8 +59,8 @@ class PostgresLedger:
             found: list[Any] = self._loop.run_until_complete(self._fetch(sql))
         except asyncpg.PostgresSyntaxError:
             raise
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            self._connection = None
+        except AWAY as error:
+            self._forget()
             if known:  # it may have been lost long ago, and the server be back
                 return self.rows(sql)
             raise Away from error
@@ -69,8 +71,12 @@ class PostgresLedger:
             self._connection = await asyncpg.connect(self._url, timeout=CONNECT_S)
         return list(await self._connection.fetch(sql, timeout=QUERY_S))
 
-    def close(self) -> None:
-        """See Ledger."""
+    def _forget(self) -> None:
         if self._connection is not None:
             self._connection.terminate()
+            self._connection = None
+
+    def close(self) -> None:
+        """See Ledger."""
+        self._forget()
         self._loop.close()
