@@ -41,13 +41,13 @@ _PENDING = int(TaskStatus.PENDING)
 
 
 def contiguous(
-    rows: Sequence[ResultRow], events: Sequence[EventRow]
+    rows: Sequence[ResultRow], events: Sequence[EventRow], after: int = 0
 ) -> tuple[list[ResultRow], list[EventRow]]:
-    """Return the rows up to the first gap: two reads do not see the same moment.
+    """Return the rows behind seq `after` up to the first gap: two reads see two moments.
 
     The end of a run takes a seq of its own and has no row here; only a new run follows it.
     """
-    last = 0
+    last = after
     merged: list[ResultRow | EventRow] = sorted([*rows, *events], key=lambda row: row.seq)
     for row in merged:
         new_run = isinstance(row, EventRow) and row.kind in NEW_RUNS
