@@ -205,7 +205,7 @@ class StartRpcs:
         summary = await self._rooms.with_output(summary)
         left = OUTPUT_BYTES_MAX - len(summary.output or b"")
         every = await execution_tasks(self._rooms, summary)
-        tasks = await with_outputs(self._rooms, every, left)
+        tasks = await with_outputs(self._rooms, every, every, left)
         now_us = self._rooms.clock.now_us()
         if call.rest:
             return pb.RunWorkflowResponse(
