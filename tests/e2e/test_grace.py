@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.kill, pytest.mark.timeout(600)]
 STREAMS = 200
 # Longer than the restart and every reconnect, which have to be over within the grace.
 END_S_MAX = 60.0
-GRACE_S = ExecutorOptions().resume_grace_s
+GRACE_S = ExecutorOptions(name="x", resume_key=bytes(32)).resume_grace_s
 DOCUMENT = {
     "name": "grace",
     "tasks": [{"id": "hold", "type": "grace.hold", "timeout": "5m"}],
