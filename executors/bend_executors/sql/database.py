@@ -17,8 +17,10 @@ from bend_executors.sql.pages import Answer, Page, Rows
 from bend_executors.sql.sessions import open_engine
 
 T = TypeVar("T")
-# Some errors of connecting come without SQLAlchemy around them; TimeoutError is an OSError.
-DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, sqlite3.Error)
+# Some errors of connecting come without SQLAlchemy around them; TimeoutError is an OSError. What a
+# server's farewell in the middle of an answer does to the driver, SQLAlchemy does not know at all.
+CONFUSED = asyncpg.InternalClientError
+DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, CONFUSED, sqlite3.Error)
 
 FETCH_ROWS = 200
 INTERRUPT_EVERY_S = 0.02
@@ -99,6 +101,10 @@ class Database:
             if not result.returns_rows and result.rowcount >= 0:
                 changed = result.rowcount
             await session.end(result, commit=work.writing)
+        except CONFUSED:
+            # Nobody knows what this connection is doing: it must not stay in the pool.
+            await connection.invalidate()
+            raise
         finally:
             # Without a commit it rolls back.
             await asyncio.shield(connection.close())

@@ -83,7 +83,8 @@ def failure(error: BaseException, settings: Connection) -> ComponentError:
     if known is not None:
         return known
     kind = type(cause).__name__
-    if isinstance(cause, (OSError, asyncpg.InterfaceError)) or _disconnected(error):
+    lost = (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+    if isinstance(cause, lost) or _disconnected(error):
         text = f"connection {settings.name}: the database does not answer ({kind})"
         return made(CONNECTION, text)
     return made(FAILED, f"connection {settings.name}: {kind}")
