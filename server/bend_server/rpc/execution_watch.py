@@ -81,8 +81,8 @@ class ExecutionWatch:
         self._keepalive_s = keepalive_s
         self._wake = asyncio.Event()
         self._overlay: list[TaskOverlay] = []
-        # Waits follow the rows that they came from: the failure first, then its next attempt.
-        self._waiting: list[TaskOverlay] = []
+        # What begins follows the rows that it came from: a failure first, then its next attempt.
+        self._begun: list[TaskOverlay] = []
         self._shown: dict[tuple[int, int], tuple[int, int, str]] = {}
         self._ended: set[tuple[int, int]] = set()
         self._next_index: dict[int, int] = {}
@@ -116,7 +116,7 @@ class ExecutionWatch:
                 for event in await self._durable():
                     yield event
                 if not views.is_terminal(summary.status):
-                    for event in self._waits():
+                    for event in self._beginnings():
                         yield event
             if backlog is not None:
                 for event in await self._last_chunks(backlog, summary):
@@ -220,12 +220,12 @@ class ExecutionWatch:
     def _transient(self) -> list[Event]:
         changed, self._overlay = self._overlay, []
         newest = {(entry.task, entry.item): entry for entry in changed}
-        self._waiting = [entry for entry in newest.values() if entry.waiting]
-        return self._states([entry for entry in changed if not entry.waiting])
+        self._begun = [entry for entry in newest.values() if entry.status != TaskStatus.RUNNING]
+        return self._states([entry for entry in changed if entry.status == TaskStatus.RUNNING])
 
-    def _waits(self) -> list[Event]:
-        waiting, self._waiting = self._waiting, []
-        return self._states(waiting)
+    def _beginnings(self) -> list[Event]:
+        begun, self._begun = self._begun, []
+        return self._states(begun)
 
     def _states(self, entries: list[TaskOverlay]) -> list[Event]:
         shown = []
@@ -238,7 +238,7 @@ class ExecutionWatch:
             shown.append(
                 self._event(
                     watch_events.TASK,
-                    entry.since_us,
+                    entry.since_us or self._rooms.clock.now_us(),
                     task=self._plan.tasks[entry.task].id,
                     item=entry.item,
                     attempt=entry.attempt,
