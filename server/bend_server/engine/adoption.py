@@ -68,6 +68,7 @@ class Adoption:
         self._loading: dict[int, asyncio.Event] = {}
         self.follow: Callable[[Effects, int], None]
         self.adopted: Callable[[list[ExecutionState]], None]
+        self.recovered: Callable[[list[ExecutionState]], None]
         self.reopened: Callable[[StartRow], None]
 
     async def load(self, execution: int) -> ExecutionState | None:
@@ -282,6 +283,7 @@ class Adoption:
                 fresh.strip(state.start.id)
                 self._commits.broken(state, error)
         self.adopted(states)
+        self.recovered(states)
         ready, effects.ready = effects.ready, []
         if effects.rows():
             self._commits.gathering.absorb(fresh)
