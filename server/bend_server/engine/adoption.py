@@ -246,6 +246,8 @@ class Adoption:
     async def fold(self, stored: StoredExecution) -> ExecutionState:
         """Return the state that stored rows give."""
         start = stored.start
+        if start.status == _PENDING != stored.status:
+            start = start._replace(status=ExecutionStatus.RUNNING)  # it had its turn
         plan = self._plans.known(start.namespace, start.workflow, start.revision)
         if plan is None:
             plan = await self._plans.plan(start.namespace, start.workflow, start.revision)
