@@ -75,6 +75,11 @@ class Overlay:
         attempt = state.attempt(task, item)
         units, index = state.unit(task, item)
         try_ = units.tries[index]
+        child = state.child(task, item)
+        if child is not None and child.try_ == state.open_try(task, item):
+            # The child runs, and its task with it.
+            why = f"child {child.public_id}"
+            return TaskOverlay(task, item, _RUNNING, attempt, try_, "", 0, why, state.seq)
         why = self._own_reason(state, task, item)
         if not why and status == _WAITING:
             due_us = (units.due or {}).get(index, 0)
@@ -104,9 +109,6 @@ class Overlay:
                 return f"signal {waiting.name}{until}"
             title = f" {waiting.title}" if waiting.title else ""
             return f"approval{title}{until}"
-        child = state.child(task, item)
-        if child is not None:
-            return f"child {child.public_id}"
         return ""
 
     def _reason(self, state: ExecutionState, task: int, key: Key) -> str:

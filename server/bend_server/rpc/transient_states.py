@@ -1,9 +1,10 @@
 """What a watch shows of open tries: after the rows that they follow from, never when it is stale.
 
-The engine's memory tells it, and memory may run ahead of SQL and of the rows that were read.
+The engine's memory tells it, and memory may run ahead of SQL and of the rows that were read. What
+a row tells anyway, that a child runs, is left out.
 """
 
-from bend_server.core.model import ResultRow
+from bend_server.core.model import ResultRow, TaskStatus
 from bend_server.ports.engine import TaskOverlay
 
 SPARE = 1000
@@ -27,7 +28,9 @@ class TransientStates:
 
     def add(self, changed: list[TaskOverlay]) -> None:
         """Take in what changed; of too much, the oldest is dropped."""
-        self._kept += changed
+        self._kept += [
+            entry for entry in changed if not entry.waiting or entry.status == TaskStatus.WAITING
+        ]
         del self._kept[: -self._kept_max]
 
     def new_run(self) -> None:
