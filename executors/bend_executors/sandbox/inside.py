@@ -52,7 +52,7 @@ class Channel:
             text = json.dumps(message, allow_nan=False, default=plain, ensure_ascii=False)
         except RecursionError:
             raise InvalidOutput("nested too deeply") from None
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a script's own objects
             # Whatever the objects of a script do when they are looked at.
             raise InvalidOutput(worded(error)) from None
         if text.count("[") + text.count("{") > NESTED_MAX and nested(message) > NESTED_MAX:
