@@ -5,7 +5,6 @@ Roles: `server` (engine and registry together), `executor`; with PostgreSQL also
 starting again is useless.
 """
 
-import argparse
 import asyncio
 import gc
 import os
@@ -15,7 +14,7 @@ import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import uvloop
 
@@ -30,6 +29,7 @@ if _rich is None:
 from bend.errors import ConfigurationError  # noqa: E402
 from bend_server.config import Settings, load  # noqa: E402
 from bend_server.core.errors import DependencyDown  # noqa: E402
+from bend_server.place import Place, arguments, place_of  # noqa: E402
 from bend_server.rpc.identity import Authenticator  # noqa: E402
 from bend_server.rpc.server import RpcServer, Service, TlsFiles, serve  # noqa: E402
 from bend_server.telemetry import logs  # noqa: E402
@@ -49,17 +49,6 @@ GC_THRESHOLD = 50_000
 TRUST_DOMAIN = "bend.local"
 
 _log = structlog.get_logger(__name__)
-
-
-class Place(NamedTuple):
-    """Where this process listens, and whom it talks to."""
-
-    host: str
-    port: int
-    nats: str
-    registry: str
-    registry_role: str
-    replica: str
 
 
 class Process:
@@ -282,6 +271,7 @@ async def run_executor(process: Process, stop: asyncio.Event) -> None:
             ExecutorOptions(
                 name=process.name,
                 resume_key=_resume_key(process.settings.certs / "resume.key"),
+                sole=place.sole,
             ),
             warden.admit,
         )
@@ -428,46 +418,12 @@ async def _follow_parent(parent: int) -> None:
     os._exit(FAULT_EXIT)
 
 
-def _arguments(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="bend_server.main")
-    parser.add_argument("role", choices=sorted(ROLES))
-    parser.add_argument("--listen", required=True, help="address:port")
-    parser.add_argument("--nats", default="", help="tls://host:port; BEND_NATS_URL otherwise")
-    parser.add_argument("--registry", default="", help="host:port of the registry (executor)")
-    parser.add_argument(
-        "--registry-role", default="registry", help="identity of who serves the registry"
-    )
-    parser.add_argument(
-        "--replica",
-        default="",
-        help="a name under which at most one engine runs; it takes over at once what an earlier "
-        "one left (default: when its lease has run out)",
-    )
-    return parser.parse_args(argv)
-
-
-def _place(flags: argparse.Namespace, settings: Settings) -> Place:
-    host, _, port = str(flags.listen).rpartition(":")
-    if not host or not port.isdecimal():
-        raise ConfigurationError(f"--listen {flags.listen!r} must be address:port")
-    nats = flags.nats or settings.nats_url
-    if not nats:
-        raise ConfigurationError("BEND_NATS_URL is not set")
-    if flags.role == "executor" and not flags.registry:
-        raise ConfigurationError("an executor needs --registry")
-    if flags.role in {"engine", "registry"} and settings.sqlite:
-        raise ConfigurationError(
-            "SQLite has one owner: run the role `server`, or use PostgreSQL (BEND_DATABASE_URL)"
-        )
-    return Place(host, int(port), nats, flags.registry, flags.registry_role, flags.replica)
-
-
 def main(argv: list[str] | None = None) -> int:
     """Run a role until SIGTERM; return the exit code."""
-    flags = _arguments(sys.argv[1:] if argv is None else argv)
+    flags = arguments(sys.argv[1:] if argv is None else argv, sorted(ROLES))
     try:
         settings = load()
-        place = _place(flags, settings)
+        place = place_of(flags, settings)
     except ConfigurationError as error:
         sys.stderr.write(f"error: {error}\n")
         return CONFIGURATION_EXIT

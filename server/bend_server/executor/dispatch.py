@@ -136,7 +136,8 @@ class Dispatch:
 
     async def _inquire(self, group: Group, frame: Frame, fresh: list[Held]) -> None:
         """Ask the engine which tries of an old frame are still wanted, then run those."""
-        closed = await closed_keys(self._queue, frame.slot, [held.key for held in fresh])
+        keys = [held.key for held in fresh]
+        closed = await closed_keys(self._queue, frame.slot, keys, patient=True)
         lost = frame.deliveries > DELIVERIES_MAX
         wanted: list[Held] = []
         for held in fresh:
