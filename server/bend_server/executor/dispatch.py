@@ -73,6 +73,7 @@ class Dispatch:
         self._secrets = secrets
         self._options = options
         self._loop = asyncio.get_running_loop()
+        self._began_us = clock.now_us()
         self.ledger = Ledger(queue)
         self.parked: dict[int, Held] = {}
         self.results: dict[int, Lane] = {}
@@ -128,7 +129,9 @@ class Dispatch:
             self.ask(group)
             return
         group.saw_frame(len(fresh))
-        stale_us = self.clock.now_us() - int(options.stale_s * 1_000_000)
+        # What was published before we began may have run at an executor before this one, also when
+        # the queue, killed with it, no longer knows that it was delivered.
+        stale_us = max(self._began_us, self.clock.now_us() - int(options.stale_s * 1_000_000))
         if delivery.deliveries > 1 or delivery.published_us < stale_us:
             self.spawn(self._inquire(group, frame, fresh))
         else:
