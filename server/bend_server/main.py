@@ -297,7 +297,6 @@ async def run_executor(process: Process, stop: asyncio.Event) -> None:
 
 async def _warden(process: Process, queue: Any, registrar: Any) -> Any:
     """Make what keeps pools, after ending what an executor before this one left."""
-    from bend_server.certificates import Authority
     from bend_server.executor.pools.configuration import FollowedFile
     from bend_server.executor.pools.drivers import MARKS, Drivers, given_access, issued_access
     from bend_server.executor.pools.warden import Warden
@@ -310,6 +309,9 @@ async def _warden(process: Process, queue: Any, registrar: Any) -> Any:
         if not (settings.certs / "ca.key").exists():
             # Making an authority here would make certificates that nobody believes.
             raise ValueError("there is no authority here: name `certificates` in the file of pools")
+        # Loaded with the first pool: a tenth of the whole start.
+        from bend_server.certificates import Authority
+
         leaf = Authority(settings.certs).leaf(path)
         return leaf.certificate, leaf.key
 
