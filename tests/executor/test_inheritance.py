@@ -1,6 +1,7 @@
 """What an executor leaves when it is killed goes on with the next one, where there is only one."""
 
 import asyncio
+from unittest.mock import patch
 
 from bend.internal.v1 import frames_pb2
 from bend_server.executor.groups import group_id
@@ -176,6 +177,39 @@ async def test_an_engine_that_starts_is_waited_for(stage: Stage) -> None:
     assert [r.execution for r in await after.ended(1)] == [2]
     assert [task.execution_id for task in again.tasks] == ["wf-2"]
     await eventually(lambda: stage.broker.streams[TASKS].messages == {})
+
+
+@on_stage
+async def test_many_frames_wait_with_the_questions_of_one(stage: Stage) -> None:
+    """A machine that starts everything anew has no time for questions that nobody answers."""
+    house = await stage.house(sole=True)
+    service = await Service(house.room, credit=100).up()
+    for number in range(100):
+        await house.publish([queued(number)])
+    await service.got(100)
+    await killed(stage, house, service)
+    asked = 0
+    rings = MemoryQueue.request
+
+    async def counted(queue: MemoryQueue, subject: str, data: bytes, timeout_s: float) -> bytes:
+        nonlocal asked
+        asked += 1
+        return await rings(queue, subject, data, timeout_s)
+
+    with patch.object(MemoryQueue, "request", counted):
+        after = await stage.house("x2", sole=True)
+        again = await Service(after.room, instance="i2", credit=100).up()
+        again.echo()
+        await stage.loop_sleep(4)
+        # Each once, then one of them five times a second; 16 slots each.
+        assert asked < 16 * (100 + 25)
+        began = stage.loop.time()
+        await stage.engine.serve("engine.open.0", Asked(closed=set(range(50))).answer)
+        await again.got(50)
+        assert stage.loop.time() - began < 0.5
+    await after.ended(50)
+    await eventually(lambda: stage.broker.streams[TASKS].messages == {})
+    assert len(again.tasks) == 50
 
 
 @on_stage

@@ -78,6 +78,7 @@ class Dispatch:
         self.parked: dict[int, Held] = {}
         self.results: dict[int, Lane] = {}
         self._tasks: dict[asyncio.Task[None], None] = {}
+        self._turns = asyncio.Lock()
         self._fillers = asyncio.Semaphore(FILLERS)
         self._uploads = asyncio.Semaphore(UPLOADS)
         self._warnings = Warnings()
@@ -140,7 +141,7 @@ class Dispatch:
     async def _inquire(self, group: Group, frame: Frame, fresh: list[Held]) -> None:
         """Ask the engine which tries of an old frame are still wanted, then run those."""
         keys = [held.key for held in fresh]
-        closed = await closed_keys(self._queue, frame.slot, keys, patient=True)
+        closed = await closed_keys(self._queue, frame.slot, keys, self._turns)
         lost = frame.deliveries > DELIVERIES_MAX
         wanted: list[Held] = []
         for held in fresh:

@@ -11,15 +11,14 @@ from bend_server.executor.options import ASK_KEYS_MAX, ASK_S, SLOTS_MAX
 from bend_server.ports.queue import Queue, QueueDown
 
 INQUIRY_S = 6.0
-AGAIN_MIN_S = 0.2
-AGAIN_MAX_S = 1.0
+AGAIN_S = 0.2
 _State = control_pb2.OpenKeysResponse
 
 _log = structlog.get_logger(__name__)
 
 
 async def closed_keys(
-    queue: Queue, slot: int, keys: list[Key], *, patient: bool = False
+    queue: Queue, slot: int, keys: list[Key], turns: asyncio.Lock | None = None
 ) -> frozenset[Key]:
     """Return those of the keys that an engine says are closed; unknown ones count as open.
 
@@ -30,20 +29,18 @@ async def closed_keys(
         queue: reaches the engines.
         slot: the frame's.
         keys: of tries that might run.
-        patient: ask again while no engine knows a key: one that starts may have its result already.
+        turns: shared by all who ask. With it, while no engine knows a key, one of them asks again
+            and the others wait: an engine that starts may have the results already. None: the
+            first answers count.
     """
     closed: list[Key] = []
-    pause = AGAIN_MIN_S
     try:
         async with asyncio.timeout(INQUIRY_S):
-            while True:
-                unknown: list[Key] = []
-                for start in range(0, len(keys), ASK_KEYS_MAX):
-                    unknown += await _round(queue, slot, keys[start : start + ASK_KEYS_MAX], closed)
-                if not unknown or not patient:
-                    break
-                await asyncio.sleep(pause)
-                keys, pause = unknown, min(pause * 2, AGAIN_MAX_S)
+            unknown = await _round(queue, slot, keys, closed)
+            if unknown and turns is not None:
+                async with turns:
+                    while unknown := await _round(queue, slot, unknown, closed):  # noqa: ASYNC110
+                        await asyncio.sleep(AGAIN_S)
     except TimeoutError:
         # Running a try twice is allowed, waiting for ever is not.
         _log.warning("open_keys_unanswered", slot=slot)
@@ -52,11 +49,15 @@ async def closed_keys(
 
 async def _round(queue: Queue, slot: int, keys: list[Key], closed: list[Key]) -> list[Key]:
     """Ask every engine once; add closed keys to `closed` and return those that nobody owns."""
-    for asked in (slot, *(other for other in range(SLOTS_MAX) if other != slot)):
-        keys = await _ask(queue, asked, keys, closed)
-        if not keys:
-            break
-    return keys
+    unknown: list[Key] = []
+    for start in range(0, len(keys), ASK_KEYS_MAX):
+        left = keys[start : start + ASK_KEYS_MAX]
+        for asked in (slot, *(other for other in range(SLOTS_MAX) if other != slot)):
+            left = await _ask(queue, asked, left, closed)
+            if not left:
+                break
+        unknown += left
+    return unknown
 
 
 async def _ask(queue: Queue, slot: int, keys: list[Key], closed: list[Key]) -> list[Key]:
