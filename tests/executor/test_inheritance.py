@@ -182,11 +182,12 @@ async def test_an_engine_that_starts_is_waited_for(stage: Stage) -> None:
 @on_stage
 async def test_many_frames_wait_with_the_questions_of_one(stage: Stage) -> None:
     """A machine that starts everything anew has no time for questions that nobody answers."""
+    kinds = [contract(f"kind{number}") for number in range(40)]
     house = await stage.house(sole=True)
-    service = await Service(house.room, credit=100).up()
-    for number in range(100):
-        await house.publish([queued(number)])
-    await service.got(100)
+    service = await Service(house.room, components=kinds, credit=100).up()
+    for number, kind in enumerate(kinds):
+        await house.publish([queued(number)], kind.name)
+    await service.got(40)
     await killed(stage, house, service)
     asked = 0
     rings = MemoryQueue.request
@@ -198,18 +199,18 @@ async def test_many_frames_wait_with_the_questions_of_one(stage: Stage) -> None:
 
     with patch.object(MemoryQueue, "request", counted):
         after = await stage.house("x2", sole=True)
-        again = await Service(after.room, instance="i2", credit=100).up()
+        again = await Service(after.room, components=kinds, instance="i2", credit=100).up()
         again.echo()
         await stage.loop_sleep(4)
         # Each once, then one of them five times a second; 16 slots each.
-        assert asked < 16 * (100 + 25)
+        assert asked < 16 * (40 + 25)
         began = stage.loop.time()
-        await stage.engine.serve("engine.open.0", Asked(closed=set(range(50))).answer)
-        await again.got(50)
+        await stage.engine.serve("engine.open.0", Asked(closed=set(range(20))).answer)
+        await again.got(20)
         assert stage.loop.time() - began < 0.5
-    await after.ended(50)
+    await after.ended(20)
     await eventually(lambda: stage.broker.streams[TASKS].messages == {})
-    assert len(again.tasks) == 50
+    assert len(again.tasks) == 20
 
 
 @on_stage
