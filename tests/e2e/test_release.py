@@ -11,21 +11,26 @@ from collections.abc import Awaitable, Callable, Iterator
 import pytest
 
 from bend import Client, Worker, component
+from bend_server.bench.lock import heavy
 from bend_server.bench.mesh import Mesh
 from tests.kit.loops import eventually
 
 END_S_MAX = 60.0
 
+# Beside the tests that kill a gateway this mesh could take the port that is free for a moment.
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(400)]
+
 
 @pytest.fixture
 def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
-    made = Mesh(tmp_path_factory.mktemp("release") / "home", None)
-    made.up()
-    try:
-        made.bend("components", "cert", "which")
-        yield made
-    finally:
-        made.down()
+    with heavy():
+        made = Mesh(tmp_path_factory.mktemp("release") / "home", None)
+        made.up()
+        try:
+            made.bend("components", "cert", "which")
+            yield made
+        finally:
+            made.down()
 
 
 def place(mesh: Mesh) -> dict[str, str]:

@@ -6,8 +6,7 @@ import pytest
 
 from bend_server.config import Settings
 from bend_server.local.mesh import Mesh
-from bend_server.main import ROLES
-from bend_server.place import arguments, place_of
+from bend_server.main import _arguments, _place
 
 
 @pytest.mark.parametrize(("nats_url", "sole"), [("", True), ("tls://127.0.0.1:4222", False)])
@@ -19,11 +18,11 @@ def test_only_a_mesh_with_a_nats_of_its_own_has_one_executor(
     mesh = Mesh(settings)
     mesh.prepare()
     [executor] = [spec for spec in mesh.processes() if spec.name == "executor"]
-    place = place_of(arguments(executor.command[3:], sorted(ROLES)), settings)
+    place = _place(_arguments(executor.command[3:]), settings)
     assert place.sole is sole
 
 
 def test_nobody_is_the_only_one_unasked(tmp_path: Path) -> None:
     command = ["executor", "--listen", "127.0.0.1:1", "--nats", "tls://n:1", "--registry", "r:1"]
-    place = place_of(arguments(command, sorted(ROLES)), Settings(home=tmp_path))
+    place = _place(_arguments(command), Settings(home=tmp_path))
     assert not place.sole

@@ -80,12 +80,13 @@ class Overlay:
             due_us = (units.due or {}).get(index, 0)
             why = f"retry at {_instant(due_us)}"
         if why:
-            return TaskOverlay(task, item, _WAITING, attempt, try_, "", 0, why)
+            return TaskOverlay(task, item, _WAITING, attempt, try_, "", 0, why, state.seq)
         key = (state.start.id, task, item, try_)
         handout = self._windows.by_key.get(key)
         if handout is None:
             why = self._reason(state, task, key)
-            return TaskOverlay(task, item, _WAITING, attempt, try_, "", 0, why)
+            return TaskOverlay(task, item, _WAITING, attempt, try_, "", 0, why, state.seq)
+        # Handed out: then the rows that opened the try are durable.
         worker, since_us = self.workers.get(key, ("", handout.sent_us))
         status = _RUNNING if worker else _SCHEDULED
         return TaskOverlay(task, item, status, attempt, try_, worker, since_us, "")
