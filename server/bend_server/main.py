@@ -84,6 +84,12 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
         help="a name under which at most one engine runs; it takes over at once what an earlier "
         "one left (default: when its lease has run out)",
     )
+    parser.add_argument(
+        "--sole",
+        action="store_true",
+        help="at most one executor runs on this NATS; it takes over at once what an earlier one "
+        "left (default: when the queue's wait for it is over)",
+    )
     return parser.parse_args(argv)
 
 
@@ -100,7 +106,9 @@ def _place(flags: argparse.Namespace, settings: Settings) -> Place:
         raise ConfigurationError(
             "SQLite has one owner: run the role `server`, or use PostgreSQL (BEND_DATABASE_URL)"
         )
-    return Place(host, int(port), nats, flags.registry, flags.registry_role, flags.replica)
+    return Place(
+        host, int(port), nats, flags.registry, flags.registry_role, flags.replica, flags.sole
+    )
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -231,6 +231,52 @@ async def _a_stranger_may_ack(house: House) -> None:
 
 
 @in_loop
+async def _what_is_out_can_be_handed_back_by_another(house: House) -> None:
+    """A successor finds what a dead one was sent, and does not wait for its ack_wait."""
+    async with house.clients(2) as [queue, other]:
+        dead = await queue.consume(TASKS, "tasks.a", "g-a", 30, None)
+        beside = await queue.consume(TASKS, "tasks.b", "g-b", 30, None)
+        assert dead.unacked() == {}
+        sequences = [await queue.publish(f"tasks.{name}", name.encode()) for name in "abaabaaa"]
+        dead.demand(4)
+        beside.demand(2)
+        taken = [await soon(dead.next()) for _ in range(4)]
+        for _ in range(2):
+            await soon(beside.next())
+        queue.ack(taken[1].token)
+
+        async def gone() -> bool:
+            return not await queue.holds(TASKS, taken[1].sequence)
+
+        await eventually(gone)
+        heir = await other.consume(TASKS, "tasks.a", "g-a", 30, None)
+        left = heir.unacked()
+        assert {taken[0].sequence, *(one.sequence for one in taken[2:])} <= set(left)
+        # None that was not sent before: it will come by itself.
+        assert max(left) == taken[-1].sequence < max(sequences)
+        for token in left.values():
+            other.nak(token)
+        heir.demand(9)
+        came = [await soon(heir.next()) for _ in range(5)]
+        again = {one.sequence for one in came if one.deliveries == 2}
+        assert again == {taken[0].sequence, taken[2].sequence, taken[3].sequence}
+        assert len({one.sequence for one in came}) == 5
+        # What is acked does not come again, nor does anything of another consumer.
+        assert await quiet(heir.next())
+        beside.demand(9)
+        assert await quiet(beside.next())
+        for one in came:
+            other.ack(one.token)
+
+        async def empty() -> bool:
+            return not [stored async for stored in queue.scan(TASKS, "tasks.a")]
+
+        await eventually(empty)
+        last = await queue.consume(TASKS, "tasks.a", "g-a", 30, None)
+        assert last.unacked() == {}
+
+
+@in_loop
 async def _two_pullers_share(house: House) -> None:
     async with house.clients(2) as [one, two]:
         first = await one.consume(TASKS, "tasks.a", "g-a", 30, None)

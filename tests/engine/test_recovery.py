@@ -1,9 +1,14 @@
 """After a crash: SQL tells what is open, the queue what is on its way."""
 
+import asyncio
 from typing import Any
+from unittest.mock import patch
 
+from bend.internal.v1 import control_pb2
 from bend_server.core.model import ExecutionStatus
+from bend_server.engine.recovery import Recovery
 from bend_server.ports.queue import RESULTS, TASKS
+from bend_server.queue.memory import MemoryQueue
 from tests.engine.house import (
     House,
     begin,
@@ -52,6 +57,45 @@ async def test_results_that_waited_count_at_once(house: House) -> None:
         assert await finish(second, outcome.execution) == ExecutionStatus.COMPLETED
     assert len(executor.seen) == 10
     await until(lambda: not house.broker.held(RESULTS, "results.>"))
+
+
+@housed
+async def test_no_try_is_said_open_before_the_results_were_read(house: House) -> None:
+    """An executor that was killed with the engine asks what to run again while it recovers."""
+    first = await house.engine("e1")
+    executor = await house.executor(lambda task: None)
+    plan = await house.workflow(chain(1))
+    outcomes = await first.start_executions([command(plan) for _ in range(10)])
+    await until(lambda: len(executor.seen) == 10)
+    await house.crash(first)
+    # The dead engine was sent them, so they come by no lane soon.
+    dead = MemoryQueue(house.broker, "dead")
+    (await dead.consume(RESULTS, "results.0", "r-0", 10, None)).demand(9)
+    await house.publish_results(executor, [completed(task) for task in executor.seen])
+    dead.disconnect()
+    request = control_pb2.OpenKeysRequest()
+    for outcome in outcomes:
+        request.keys.add(execution=outcome.execution, task=0, **{"try": 1})
+    state = control_pb2.OpenKeysResponse.State
+    asked = asyncio.Event()
+    scan = Recovery._scan_results
+
+    async def late(recovery: Recovery) -> None:
+        await asked.wait()
+        await scan(recovery)
+
+    async def ask() -> list[int]:
+        data = await executor.queue.request("engine.open.0", request.SerializeToString(), 2.0)
+        return list(control_pb2.OpenKeysResponse.FromString(data).states)
+
+    with patch.object(Recovery, "_scan_results", late):
+        starting = asyncio.create_task(house.engine("e2"))
+        await until(lambda: len(house.engines) == 1 and len(house.engines[0]._live.states) == 10)
+        said = await ask()
+        asked.set()
+        await starting
+    assert said == [state.NOT_MINE] * 10
+    assert await ask() == [state.CLOSED] * 10
 
 
 @housed

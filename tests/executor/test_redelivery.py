@@ -50,6 +50,24 @@ async def test_redelivered_frames_ask_before_they_run(stage: Stage) -> None:
 
 
 @on_stage
+async def test_frames_from_before_the_start_ask_too(stage: Stage) -> None:
+    """A queue that was killed with an executor forgets which frames it had been sent."""
+    asked = Asked(closed={1})
+    await stage.engine.serve("engine.open.0", asked.answer)
+    before = await stage.house("x0")
+    await before.publish([queued(1), queued(2)])
+    await stage.loop_sleep(1)
+    house = await stage.house()
+    service = await Service(house.room).up()
+    service.echo()
+    assert [r.execution for r in await house.ended(1)] == [2]
+    assert [key[0] for key in asked.keys] == [1, 2]
+    await house.publish([queued(3)])
+    await house.ended(2)
+    assert len(asked.keys) == 2
+
+
+@on_stage
 async def test_another_engine_may_know(stage: Stage) -> None:
     mine, other = Asked(set(), mine=False), Asked({2})
     await stage.engine.serve("engine.open.0", mine.answer)

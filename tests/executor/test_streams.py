@@ -16,6 +16,7 @@ from bend_server.core.errors import (
 from bend_server.executor.groups import group_id
 from bend_server.ports.queue import ASK_ANNOUNCE, TASKS
 from tests.executor.conftest import Stage, on_stage
+from tests.executor.test_redelivery import Asked
 from tests.kit.links import MemoryLink, Service, contract, queued
 from tests.kit.loops import eventually
 
@@ -197,6 +198,7 @@ async def test_a_broken_stream_requeues_short_tasks_at_once(stage: Stage) -> Non
 @on_stage
 async def test_the_last_instance_gone_hands_frames_back(stage: Stage) -> None:
     """Another executor gets them at once, not after ack_wait."""
+    await stage.engine.serve("engine.open.0", Asked(closed=set()).answer)
     house = await stage.house()
     other = await stage.house("x2")
     dying = await Service(house.room, credit=2).up()

@@ -129,6 +129,36 @@ def test_acks_of_a_lost_store_touch_nothing(server: NatsServer) -> None:
     scenario()
 
 
+def test_what_was_out_of_a_lost_store_touches_nothing(server: NatsServer) -> None:
+    """An executor that takes over what another left may do so after the store was wiped."""
+
+    @in_loop
+    async def scenario() -> None:
+        async with connected(server) as dead, connected(server) as queue:
+            first = await dead.consume(TASKS, "tasks.a", "g-a", 30, None)
+            first.demand(1)
+            await queue.publish("tasks.a", b"old")
+            assert await _next(first) == b"old"
+            heir = await queue.consume(TASKS, "tasks.a", "g-a", 30, None)
+            [token] = heir.unacked().values()
+            await dead.close()
+            server.kill(wipe=True)
+            await eventually(lambda: not queue.connected)
+            await asyncio.to_thread(server.start)
+            sequence = await queue.publish("tasks.a", b"new")
+            heir.demand(2)
+            assert await _next(heir) == b"new"
+            queue.nak(token)
+            # Also as the server sees it: a hand-back of what was never out, or is gone.
+            where = token.partition("@")[2].split(".")
+            for number in (sequence + 1, sequence + 1000):
+                queue._link.post(".".join([*where[:5], str(number), *where[6:]]), b"-NAK")
+            await queue.publish("tasks.a", b"next")
+            assert await _next(heir) == b"next"
+
+    scenario()
+
+
 def test_publishes_leave_the_loop_to_the_reconnect(server: NatsServer) -> None:
     """nats-py knows of a break before it tells: who publishes then must let it tell.
 

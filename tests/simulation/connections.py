@@ -44,6 +44,10 @@ class SimConsumer:
         """See ports.queue.Consumer."""
         self._consumer.demand(messages)
 
+    def unacked(self) -> dict[int, str]:
+        """See ports.queue.Consumer."""
+        return self._consumer.unacked()
+
     async def next(self) -> Delivery:
         """See ports.queue.Consumer."""
         delivery = await self._consumer.next()

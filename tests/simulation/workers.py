@@ -74,7 +74,7 @@ class ExecutorHost:
             SeededChance(world.chance),
             SimRegistrar(),
             SimSecrets(),
-            ExecutorOptions(name=process.name, resume_key=KEY),
+            ExecutorOptions(name=process.name, resume_key=KEY, sole=len(world.executors) == 1),
         )
         await room.start()
         self.room = room

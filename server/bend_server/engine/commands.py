@@ -242,9 +242,11 @@ class Commands:
             if state is None:
                 return control_pb2.OpenKeysResponse.CLOSED
         open_try = state.open_try(key.task, key.item - 1) if key.task < len(state.statuses) else 0
-        if open_try and open_try == getattr(key, "try") and not state.stopping(key.task):
-            return control_pb2.OpenKeysResponse.OPEN
-        return control_pb2.OpenKeysResponse.CLOSED
+        if not open_try or open_try != getattr(key, "try") or state.stopping(key.task):
+            return control_pb2.OpenKeysResponse.CLOSED
+        # One that was just loaded may have its result in RESULTS, which is read before we own it.
+        owned = self._live.owns(execution)
+        return control_pb2.OpenKeysResponse.OPEN if owned else control_pb2.OpenKeysResponse.NOT_MINE
 
     async def _hear_started(self, data: bytes) -> None:
         try:

@@ -73,10 +73,12 @@ class Dispatch:
         self._secrets = secrets
         self._options = options
         self._loop = asyncio.get_running_loop()
+        self._began_us = clock.now_us()
         self.ledger = Ledger(queue)
         self.parked: dict[int, Held] = {}
         self.results: dict[int, Lane] = {}
         self._tasks: dict[asyncio.Task[None], None] = {}
+        self._turns = asyncio.Lock()
         self._fillers = asyncio.Semaphore(FILLERS)
         self._uploads = asyncio.Semaphore(UPLOADS)
         self._warnings = Warnings()
@@ -128,7 +130,9 @@ class Dispatch:
             self.ask(group)
             return
         group.saw_frame(len(fresh))
-        stale_us = self.clock.now_us() - int(options.stale_s * 1_000_000)
+        # What was published before we began may have run at an executor before this one, also when
+        # the queue, killed with it, no longer knows that it was delivered.
+        stale_us = max(self._began_us, self.clock.now_us() - int(options.stale_s * 1_000_000))
         if delivery.deliveries > 1 or delivery.published_us < stale_us:
             self.spawn(self._inquire(group, frame, fresh))
         else:
@@ -136,7 +140,8 @@ class Dispatch:
 
     async def _inquire(self, group: Group, frame: Frame, fresh: list[Held]) -> None:
         """Ask the engine which tries of an old frame are still wanted, then run those."""
-        closed = await closed_keys(self._queue, frame.slot, [held.key for held in fresh])
+        keys = [held.key for held in fresh]
+        closed = await closed_keys(self._queue, frame.slot, keys, self._turns)
         lost = frame.deliveries > DELIVERIES_MAX
         wanted: list[Held] = []
         for held in fresh:

@@ -17,8 +17,10 @@ class ExecutorOptions:
         resume_grace_s: how long a long-running task waits for its service to come back.
         cancel_grace_s: how long a service may take to stop a cancelled task.
         drain_grace_s: how long a stop waits for running tasks.
-        stale_s: an older frame is checked with the engine before it runs.
+        stale_s: an older frame is checked with the engine before it runs, as is one from before
+            the executor's start.
         roles: first parts of the identities that may serve components.
+        sole: no other executor is alive on this queue, whenever this one runs.
     """
 
     name: str
@@ -32,6 +34,7 @@ class ExecutorOptions:
     drain_grace_s: float = 10.0
     stale_s: float = 5.0
     roles: tuple[str, ...] = ("component", "bench")
+    sole: bool = False
 
 
 TICK_S = 0.25

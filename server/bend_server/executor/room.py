@@ -20,6 +20,7 @@ from bend_server.executor.dispatch import Dispatch
 from bend_server.executor.drains import Drained
 from bend_server.executor.groups import Group, group_id
 from bend_server.executor.holdings import ENDED, NEVER, RUNNING, Held, key_of
+from bend_server.executor.inheritance import Inheritance
 from bend_server.executor.options import TICK_S, ExecutorOptions
 from bend_server.executor.resumption import ADOPTED, Resumption
 from bend_server.executor.sessions import Session
@@ -96,6 +97,7 @@ class ExecutorRoom:
         )
         self._resumption = Resumption(self._dispatch, self._queue, self._secrets, self._options)
         self._deadlines = Deadlines(self._dispatch, self._queue, self._options)
+        self._inheritance = Inheritance(self._queue, self._dispatch.ledger, self._options)
         self._announcer = Announcer(self._queue, self._options.name, self._chance.u64())
         self._subscriptions = [
             await self._queue.subscribe("executor.cancel", self._cancelled),
@@ -133,6 +135,7 @@ class ExecutorRoom:
         if not self._running:
             return
         self._running = False
+        self._inheritance.stop()
         await self._announcer.leave()
         pullers = [group.puller for group in self._groups.values() if group.puller is not None]
         for group in list(self._groups.values()):
@@ -351,6 +354,7 @@ class ExecutorRoom:
         """Bring the group's frames in, as long as it has an instance here."""
         try:
             group.consumer = await self._open(group)
+            self._inheritance.take(group, group.consumer)
             group.ask()
             while True:
                 delivery = await group.consumer.next()

@@ -235,6 +235,9 @@ class Mesh:
     def _executor(self) -> ProcessSpec:
         flags = ["--registry", f"{ADDRESS}:{self.registry_port}"]
         flags += ["--registry-role", self.registry_identity.removeprefix("/")]
+        if not self.settings.nats_url:
+            # NATS is this mesh's own; the supervisor starts an executor when the last has ended.
+            flags.append("--sole")
         ready = self._healthy("executor", self.executor_port)
         # The door that instances of pools dial.
         more = {"BEND_URL": self.https_url, "BEND_POOLS_FILE": str(self.settings.pools)}

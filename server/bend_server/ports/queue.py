@@ -13,6 +13,8 @@ TASKS = "TASKS"
 RESULTS = "RESULTS"
 CHUNKS = "CHUNKS"
 
+UNACKED_MAX = 16_384
+
 # Whoever starts and has not heard the executors yet asks them to announce themselves at once.
 ASK_ANNOUNCE = "executor.announce"
 # Registries tell executors which instances get nothing new.
@@ -60,6 +62,14 @@ class Consumer(Protocol):
 
     async def next(self) -> Delivery:
         """Return the next message; wait for it. Raises QueueDown only after `close`."""
+        ...
+
+    def unacked(self) -> dict[int, str]:
+        """Return what had been delivered, to whomever, and not acked when this pull was opened.
+
+        Tokens by stream sequence, the newest UNACKED_MAX. There may be more in it than that: a NAK
+        of what is acked, or is another consumer's, does nothing.
+        """
         ...
 
     async def close(self) -> None:

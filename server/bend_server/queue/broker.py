@@ -9,7 +9,16 @@ from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
-from bend_server.ports.queue import CHUNKS, RESULTS, TASKS, Delivery, QueueDown, QueueFull, Stored
+from bend_server.ports.queue import (
+    CHUNKS,
+    RESULTS,
+    TASKS,
+    UNACKED_MAX,
+    Delivery,
+    QueueDown,
+    QueueFull,
+    Stored,
+)
 
 _PREFIXES = {"tasks": TASKS, "results": RESULTS, "chunks": CHUNKS}
 STREAM_BYTES_MAX = 1024 * 1024 * 1024
@@ -232,7 +241,7 @@ class MemoryBroker:
             durable.deliveries[sequence] = count
             loop = asyncio.get_running_loop()
             durable.due[sequence] = loop.time() + durable.ack_wait_s
-            token = f"{stream.name}/{stream.created_us}/{durable.name}/{sequence}/{count}"
+            token = _token(stream, durable, sequence, count)
             delivery = Delivery(message[0], message[1], sequence, count, message[2], token)
             if not self.send("delivery", message[0], partial(pull.take, delivery)):
                 pull.wanted += 1
@@ -256,6 +265,17 @@ class MemoryBroker:
                 del durable.due[sequence]
                 heapq.heappush(durable.ready, sequence)
         self.deliver(stream, durable)
+
+    def unacked(self, stream_name: str, name: str) -> dict[int, str]:
+        """Return the tokens of what a durable consumer has out, by sequence, the newest ones."""
+        stream = self.streams[stream_name]
+        durable = stream.durables.get(name)
+        if durable is None:
+            return {}
+        return {
+            sequence: _token(stream, durable, sequence, durable.deliveries[sequence])
+            for sequence in sorted(durable.due)[-UNACKED_MAX:]
+        }
 
     def settle(self, token: str, verdict: str, delay_s: float) -> None:
         """Ack, nak or prolong a delivery; a token of a lost stream does nothing."""
@@ -286,3 +306,7 @@ class MemoryBroker:
             for sequence, message in self.streams[stream_name].messages.items()
             if matches(subject, message[0])
         ]
+
+
+def _token(stream: Stream, durable: Durable, sequence: int, count: int) -> str:
+    return f"{stream.name}/{stream.created_us}/{durable.name}/{sequence}/{count}"

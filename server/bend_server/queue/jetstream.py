@@ -25,7 +25,7 @@ from bend_server.ports.queue import (
     Subscription,
 )
 from bend_server.queue.link import ApiRefused, Interrupted, NatsLink, status_of
-from bend_server.queue.pull import NatsConsumer
+from bend_server.queue.pull import NatsConsumer, Out, out_of
 from bend_server.queue.streams import StreamOptions, durable_config, stream_configs, tail_config
 
 PUBLISH_S = 5.0
@@ -216,15 +216,23 @@ class NatsQueue:
     ) -> Consumer:
         """See ports.queue.Queue."""
         config = durable_config(durable, subject, ack_wait_s, inactive_s)
+        outs: list[Out | None] = []
 
         async def make(_last: int) -> str:
-            await self._link.call(
+            # Of the stream as it was known before: if it is made anew meanwhile, tokens are void.
+            stamp = self._stamps[stream]
+            reply = await self._link.call(
                 f"$JS.API.CONSUMER.CREATE.{stream}.{durable}.{subject}",
                 {"stream_name": stream, "config": config, "action": ""},
             )
+            if not outs:
+                outs.append(out_of(reply, stamp))
             return durable
 
-        return await self._open(stream, make, acks=True)
+        consumer = await self._open(stream, make, acks=True)
+        # The first answer came before anything was asked for: none of it is ours.
+        consumer.out = outs[0]
+        return consumer
 
     async def tail(self, subject: str, from_sequence: int) -> Consumer:
         """See ports.queue.Queue."""
@@ -248,7 +256,7 @@ class NatsQueue:
 
         return await self._open(CHUNKS, make, acks=False)
 
-    async def _open(self, stream: str, make: Any, *, acks: bool) -> Consumer:
+    async def _open(self, stream: str, make: Any, *, acks: bool) -> NatsConsumer:
         consumer = NatsConsumer(
             self._link,
             stream,

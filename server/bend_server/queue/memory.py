@@ -43,7 +43,12 @@ class MemoryConsumer:
         self._buffer: deque[Delivery] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self._closed = False
+        self._unacked = queue.broker.unacked(stream, durable)
         self.wanted = 0
+
+    def unacked(self) -> dict[int, str]:
+        """See ports.queue.Consumer."""
+        return self._unacked
 
     def demand(self, messages: int) -> None:
         """See ports.queue.Consumer."""
@@ -116,6 +121,10 @@ class MemoryTail:
         """See ports.queue.Consumer."""
         self._wanted = messages
         self.wake()
+
+    def unacked(self) -> dict[int, str]:
+        """See ports.queue.Consumer. Nothing is acked here."""
+        return {}
 
     def _find(self) -> Delivery | None:
         stream = self._queue.broker.streams[self._stream]

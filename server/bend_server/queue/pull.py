@@ -7,13 +7,13 @@ a lost connection, a deleted consumer, silence) gives its messages back to the c
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 import structlog
 from nats.aio.msg import Msg
 
-from bend_server.ports.queue import Delivery, QueueDown
+from bend_server.ports.queue import UNACKED_MAX, Delivery, QueueDown
 from bend_server.queue.link import ApiRefused, Interrupted, NatsLink, status_of
 
 REQUEST_S = 30
@@ -42,6 +42,46 @@ def delivery_of(message: Msg, stamp: str) -> Delivery:
         int(parts[first]),
         int(parts[first + 3]) // 1000,
         f"{stamp}@{reply}" if stamp else "",
+    )
+
+
+class Out(NamedTuple):
+    """What a consumer had delivered and nobody acked at some time, as a span of its stream.
+
+    Args:
+        prefix: of the tokens: the stream's stamp, `@`, the ack subject with its consumer.
+        floor: stream sequence up to which all is acked.
+        last: the last stream sequence that was delivered.
+        serial: the consumer's number of that delivery.
+    """
+
+    prefix: str
+    floor: int
+    last: int
+    serial: int
+
+    def tokens(self) -> dict[int, str]:
+        """Return a token for each sequence.
+
+        The server looks for the sequence among what it has out, and for the serial only whether
+        there was one; so one serial serves for all (nats-server 2.15, held by the contract tests).
+        """
+        first = max(self.floor + 1, self.last - UNACKED_MAX + 1)
+        return {
+            sequence: f"{self.prefix}.1.{sequence}.{self.serial}.0.0"
+            for sequence in range(first, self.last + 1)
+        }
+
+
+def out_of(reply: Any, stamp: str) -> Out | None:
+    """Read what is out from a consumer's description; None when nothing is."""
+    if not reply["num_ack_pending"]:
+        return None
+    return Out(
+        f"{stamp}@$JS.ACK.{reply['stream_name']}.{reply['name']}",
+        int(reply["ack_floor"]["stream_seq"]),
+        int(reply["delivered"]["stream_seq"]),
+        int(reply["delivered"]["consumer_seq"]),
     )
 
 
@@ -83,6 +123,11 @@ class NatsConsumer:
         self._broken = False
         self._kick = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self.out: Out | None = None
+
+    def unacked(self) -> dict[int, str]:
+        """See ports.queue.Consumer."""
+        return {} if self.out is None else self.out.tokens()
 
     async def open(self) -> None:
         """Make the consumer and start pulling. Raises QueueDown."""

@@ -9,7 +9,6 @@ from pathlib import Path
 import structlog
 
 from bend.errors import ConfigurationError
-from bend_server.certificates import Authority
 from bend_server.executor.listeners import Listeners
 from bend_server.executor.options import ExecutorOptions
 from bend_server.executor.pools.configuration import FollowedFile
@@ -55,6 +54,7 @@ async def run(process: Process, stop: asyncio.Event) -> None:
             ExecutorOptions(
                 name=process.name,
                 resume_key=_resume_key(process.settings.certs / "resume.key"),
+                sole=place.sole,
             ),
             warden.admit,
         )
@@ -87,6 +87,9 @@ async def _warden(process: Process, queue: Queue, registrar: RegistryClient) -> 
         if not (settings.certs / "ca.key").exists():
             # Making an authority here would make certificates that nobody believes.
             raise ValueError("there is no authority here: name `certificates` in the file of pools")
+        # Loaded with the first pool: a tenth of the time that this role's start takes.
+        from bend_server.certificates import Authority
+
         leaf = Authority(settings.certs).leaf(path)
         return leaf.certificate, leaf.key
 

@@ -30,7 +30,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Place(NamedTuple):
-    """Where this process listens, and whom it talks to."""
+    """Where this process listens, whom it talks to, and whose place it takes."""
 
     host: str
     port: int
@@ -38,6 +38,7 @@ class Place(NamedTuple):
     registry: str
     registry_role: str
     replica: str
+    sole: bool
 
 
 class Process:
