@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from bend.worker import Worker
 
-JOIN_S = 40.0
+JOIN_S = 90.0
 
 
 class RunningWorker:
