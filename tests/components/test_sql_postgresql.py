@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import asyncpg
@@ -35,18 +35,9 @@ END $$;
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[PostgresServer]:
-    """One server for this file."""
-    one = PostgresServer()
-    one.start()
-    yield one
-    one.stop()
-
-
-@pytest.fixture(scope="module")
-def url(server: PostgresServer) -> str:
+def url(postgres_server: PostgresServer) -> str:
     """A database with two orders; tests leave it as it is."""
-    made = server.fresh_database()
+    made = postgres_server.fresh_database()
 
     async def fill() -> None:
         connection = await asyncpg.connect(plain(made))

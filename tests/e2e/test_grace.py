@@ -22,6 +22,7 @@ from bend_server.bench.mesh import Mesh
 from bend_server.executor.options import ExecutorOptions
 from bend_server.local.home import Home
 from tests.kit.loops import eventually
+from tests.kit.workers import certified
 
 pytestmark = [pytest.mark.kill, pytest.mark.timeout(900)]
 
@@ -93,15 +94,6 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
             made.down()
 
 
-def place(mesh: Mesh) -> dict[str, str]:
-    certs = mesh.home / "certs"
-    return {
-        "home": str(mesh.home),
-        "cert_file": str(certs / "component-grace.pem"),
-        "key_file": str(certs / "component-grace.key"),
-    }
-
-
 @pytest.mark.parametrize("restart", [kill, restart_gracefully])
 def test_an_envoy_restart_runs_no_long_task_twice(
     mesh: Mesh, restart: Callable[[Mesh, Path], None], figure: Callable[[str], None]
@@ -123,7 +115,9 @@ async def scenario(
 ) -> tuple[Held, float]:
     """Run a long task on each stream over a restart; return what ran, and how long it took."""
     held = Held()
-    workers = [Worker([held.hold], credit=1, **place(mesh)) for _ in range(streams)]
+    workers = [
+        Worker([held.hold], credit=1, **certified(mesh.home, "grace")) for _ in range(streams)
+    ]
     async with asyncio.TaskGroup() as group, Client(home=str(mesh.home)) as client:
         for worker in workers:
             group.create_task(worker.serve())
