@@ -116,12 +116,13 @@ def many_descriptors() -> Iterator[Callable[[], None]]:
 def test_a_socket_of_a_high_number_serves_as_well(
     way: str, many_descriptors: Callable[[], None]
 ) -> None:
+    script = f"{FIND_SOCKET}\nos.close(fd)\ntime.sleep(60)"
     for _ in range(10):
         many_descriptors()
         with python_component(way) as made:
             high = run(made, f"{FIND_SOCKET}\noutput = fd > 1024").output
-            script = f"{FIND_SOCKET}\nos.close(fd)\ntime.sleep(60)"
-            assert failure(lambda: run(made, script, timeout_s=40.0)).reason == "SCRIPT_DIED"
+            error = failure(lambda made=made: run(made, script, timeout_s=40.0))
+            assert error.reason == "SCRIPT_DIED"
         if high:
             break
     assert high
