@@ -76,7 +76,7 @@ def house(request: pytest.FixtureRequest) -> House:
 
 async def soon(call: Awaitable[Any]) -> Any:
     """Await with a deadline."""
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(90):
         return await call
 
 

@@ -1,6 +1,5 @@
 """Random histories: SQL does what its twin in memory does, so the simulation proves something."""
 
-import os
 import random
 from typing import Any
 
@@ -12,6 +11,7 @@ from bend_server.storage.stores import Stores, memory_stores
 from tests.kit.backends import Backend, own_all, put_workflow
 from tests.kit.loops import in_loop
 from tests.kit.rows import T0_US, finish_row, result_row, start_row
+from tests.kit.seeds import chance_of
 
 HISTORIES = 8
 STEPS = 25
@@ -118,9 +118,7 @@ async def everything(stores: Stores, base: int) -> dict[str, Any]:
 
 @in_loop
 async def test_sql_does_what_memory_does(sql_backend: Backend) -> None:
-    seed = int(os.environ.get("BEND_TEST_SEED", random.SystemRandom().randrange(1 << 32)))
-    print(f"seed {seed}")
-    chance = random.Random(seed)
+    seed, chance = chance_of("twins")
     twin = memory_stores(MemoryDatabase(sql_backend.clock))
     async with sql_backend.open() as real:
         for stores in (real, twin):

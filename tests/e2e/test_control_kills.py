@@ -23,7 +23,7 @@ from tests.e2e.site import ACTIONS, ENGINES, POSTGRESQL, SQLITE, Site
 from tests.kit.postgres import PostgresServer
 from tests.kit.waiting import wait_until
 
-pytestmark = [pytest.mark.kill, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.kill, pytest.mark.timeout(900)]
 
 EXECUTIONS = 120
 ITEMS = 6

@@ -11,7 +11,7 @@ from bend_server.bench.lock import heavy
 
 ROOT = Path(__file__).resolve().parents[2]
 
-pytestmark = [pytest.mark.heavy, pytest.mark.timeout(500)]
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(900)]
 
 
 def demo(home: Path, *folder: Path) -> str:

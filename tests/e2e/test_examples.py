@@ -34,7 +34,7 @@ STARTED_S_MAX = 90.0
 # More than the credit that all components together once had.
 SCRIPTS = 700
 
-pytestmark = [pytest.mark.heavy, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(900)]
 
 
 class Steps(NamedTuple):

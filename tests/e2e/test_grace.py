@@ -24,7 +24,7 @@ from bend_server.local.home import Home
 from tests.kit.loops import eventually
 from tests.kit.workers import certified
 
-pytestmark = [pytest.mark.kill, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.kill, pytest.mark.timeout(900)]
 
 STREAMS = 200
 # Longer than the restart and every reconnect, which have to be over within the grace.

@@ -16,7 +16,7 @@ from tests.e2e.ledger import PostgresLedger, SqliteLedger
 from tests.e2e.site import ACTIONS, POSTGRESQL, SQLITE, Site
 from tests.kit.postgres import PostgresServer
 
-pytestmark = [pytest.mark.kill, pytest.mark.timeout(480)]
+pytestmark = [pytest.mark.kill, pytest.mark.timeout(900)]
 
 KILLS = {SQLITE: 3, POSTGRESQL: 2}
 UNFINISHED = f"SELECT count(*) FROM execution WHERE status <> {scenario.COMPLETED_EXECUTION}"

@@ -19,7 +19,7 @@ from tests.e2e.stand_in import service
 from tests.kit.examples import Example, examples
 from tests.kit.waiting import wait_until
 
-pytestmark = [pytest.mark.heavy, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(900)]
 EXAMPLES = [one for one in examples() if not one.needs]
 CHILDREN = ("double.yaml",)
 WAIT_S = "30s"

@@ -30,7 +30,7 @@ LOOPBACK = struct.pack("16sh14x", b"lo", IFF_UP)
 
 pytestmark = [
     pytest.mark.heavy,
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(900),
     pytest.mark.skipif(
         sys.platform != "linux" or os.geteuid() != 0,
         reason="only root on Linux can take network and rights away from a process",

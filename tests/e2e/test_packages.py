@@ -28,7 +28,7 @@ Worker([double]).run()
 """
 SERVER_LIBRARIES = ("sqlalchemy", "nats", "onnxruntime", "cryptography", "httpx")
 
-pytestmark = [pytest.mark.heavy, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(900)]
 
 
 def run(*command: str | Path, env: dict[str, str] | None = None) -> str:

@@ -17,7 +17,7 @@ from bend_server.bench.mesh import Mesh
 from tests.kit.programs import alive
 from tests.kit.waiting import wait_until
 
-pytestmark = [pytest.mark.heavy, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(900)]
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "pools"
 WITHIN_S = 120.0
 # Each instance is for eight tasks.

@@ -14,7 +14,7 @@ from bend_server.bench.mesh import Mesh
 from tests.kit.programs import free_port
 from tests.kit.waiting import wait_until
 
-pytestmark = [pytest.mark.heavy, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(900)]
 WITHIN_S = 90.0
 PROGRAM = """
 import os, sys, time

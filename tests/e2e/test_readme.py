@@ -28,7 +28,7 @@ def tour() -> tuple[dict[str, str], str]:
 
 
 @pytest.mark.heavy
-@pytest.mark.timeout(360)
+@pytest.mark.timeout(900)
 def test_the_five_minutes_of_the_readme_work(tmp_path: Path) -> None:
     files, script = tour()
     assert len(files) >= 4

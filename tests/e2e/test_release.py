@@ -19,7 +19,7 @@ from tests.kit.workers import certified
 END_S_MAX = 60.0
 
 # Beside the tests that kill a gateway this mesh could take the port that is free for a moment.
-pytestmark = [pytest.mark.heavy, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(900)]
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from bend_server.bench.lock import heavy
 from bend_server.bench.mesh import Mesh
 from tests.e2e.stand_in import DIGITS, Service, service
 
-pytestmark = [pytest.mark.kill, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.kill, pytest.mark.timeout(900)]
 CALL = """
 name: call
 tasks:

@@ -1,6 +1,5 @@
 """Which version gets a task: weights, deprecations, drains. If these fail, a canary hurts many."""
 
-import random
 from dataclasses import replace
 
 import pytest
@@ -12,6 +11,7 @@ from bend_server.engine.routing import Group, Routes
 from bend_server.engine.shares import Share
 from tests.engine.house import FakeExecutor, House, begin, fan_out, finish, housed, until
 from tests.kit.plans import Task, chain, make_plan
+from tests.kit.seeds import chance_of
 
 TASK = make_plan([Task(id="a")]).tasks[0]
 
@@ -67,8 +67,7 @@ def test_ten_thousand_tasks_are_shared_out_to_half_a_percent(runs: int) -> None:
 
 
 def test_tasks_that_come_one_by_one_are_never_further_than_one_from_their_part() -> None:
-    seed = random.randrange(1 << 32)
-    rng = random.Random(seed)
+    seed, rng = chance_of("shares")
     for _ in range(20):
         weights = {f"{n}.0.0": rng.randint(1, 100) for n in range(rng.randint(2, 5))}
         share, given = Share(weights), dict.fromkeys(weights, 0)

@@ -1,13 +1,13 @@
 """Secrets cut over chunks. If these fail, a watcher reads one piece by piece."""
 
 import json
-import random
 from typing import Any
 
 import pytest
 
 from bend_server.executor.chunk_scrubbing import HELD_CHUNKS_MAX, Chunk, ChunkScrubber
 from bend_server.executor.secrets import scrub, traces
+from tests.kit.seeds import chance_of
 
 SECRET = "hunter2hunter2"
 OTHER = "hunh"
@@ -109,8 +109,7 @@ def test_what_is_held_is_bounded_and_masked_when_it_is_too_much() -> None:
 
 
 def test_random_cuts_never_show_a_secret() -> None:
-    seed = random.randrange(1 << 32)
-    rng = random.Random(seed)
+    seed, rng = chance_of("random cuts")
     for _ in range(200):
         secrets = ["".join(rng.choices("ab", k=rng.randint(4, 9))) for _ in range(2)]
         whole = "".join(rng.choices("abc", k=60)) + rng.choice(secrets)

@@ -90,7 +90,7 @@ async def working(authority: TestAuthority, port: int) -> AsyncIterator[Worker]:
         yield worker
     finally:
         worker.stop()
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(90):
             await serving_task
 
 
@@ -134,7 +134,7 @@ def test_a_killed_queue_loses_no_task(nats: NatsServer, authority: TestAuthority
                 # A frame whose ack was lost comes again: the engine drops doubles.
                 return {r.execution for r in await house.results()} == set(range(1024))
 
-            await eventually(all_ended, 40)
+            await eventually(all_ended)
 
     scenario()
 

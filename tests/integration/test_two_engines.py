@@ -26,7 +26,7 @@ from tests.integration.replicas import (
 )
 from tests.kit.waiting import wait_until
 
-pytestmark = [pytest.mark.kill, pytest.mark.postgres, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.kill, pytest.mark.postgres, pytest.mark.timeout(900)]
 
 EXECUTIONS = 3_000
 # A machine that others use too is slow; nothing is proven by how fast these end.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.kit.programs import free_port
 
-READY_S = 45.0
+READY_S = 90.0
 
 
 def nats_binary() -> str:

@@ -16,9 +16,9 @@ import pytest
 from bend_server.storage.tables import metadata
 from tests.kit.programs import free_port
 
-START_S = 60.0
+START_S = 120.0
 CONNECT_S = 20.0
-STOP_S = 30.0
+STOP_S = 60.0
 # What the driver raises when the server goes away or comes up. Its InternalClientError belongs to
 # no other family: a farewell of the server in the middle of an answer confuses its state machine.
 AWAY = (
@@ -86,7 +86,7 @@ class PostgresServer:
             capture_output=True,
             user=self._user,
             cwd=self.folder,
-            timeout=100,
+            timeout=200,
         )
 
     @property

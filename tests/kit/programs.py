@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-END_S = 20.0
+END_S = 60.0
 _PORTS = range(11_000, 20_000)
 _SHARES = 8
 
@@ -52,7 +52,7 @@ def listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def wait_until(condition: Callable[[], bool], within_s: float = 45.0, what: str = "") -> None:
+def wait_until(condition: Callable[[], bool], within_s: float = 90.0, what: str = "") -> None:
     """Return once a condition holds; fail after a deadline."""
     deadline = time.monotonic() + within_s
     while not condition():

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from bend.worker import Worker
 
-JOIN_S = 40.0
+JOIN_S = 90.0
 
 
 def certified(home: Path, component: str) -> dict[str, str]:

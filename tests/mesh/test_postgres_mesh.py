@@ -16,7 +16,7 @@ from bend_server.bench.mesh import Mesh
 from tests.kit.postgres import PostgresServer
 from tests.kit.programs import wait_until
 
-pytestmark = [pytest.mark.kill, pytest.mark.postgres, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.kill, pytest.mark.postgres, pytest.mark.timeout(900)]
 PROCESSES = ["nats", "envoy", "engine", "registry", "executor", "components"]
 BACK_S = 150.0
 

@@ -22,7 +22,7 @@ from tests.e2e import scenario
 from tests.e2e.ledger import SqliteLedger
 from tests.kit.programs import END_S, wait_until
 
-pytestmark = [pytest.mark.kill, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.kill, pytest.mark.timeout(900)]
 
 # The shipped supervisor, on which days are as short as seconds.
 SHORT_LIVED = """

@@ -26,7 +26,7 @@ from bend_server.bench.lock import heavy
 from bend_server.bench.mesh import Mesh, MeshError
 from tests.kit.programs import alive, wait_until
 
-pytestmark = [pytest.mark.kill, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.kill, pytest.mark.timeout(900)]
 PROCESSES = ["nats", "envoy", "server", "executor", "components"]
 BACK_S = 150.0
 

@@ -33,7 +33,7 @@ async def connected(server: NatsServer) -> AsyncIterator[NatsQueue]:
 
 
 async def _next(consumer: object) -> bytes:
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(90):
         return (await consumer.next()).data  # type: ignore[attr-defined,no-any-return]
 
 
@@ -111,7 +111,7 @@ def test_acks_of_a_lost_store_touch_nothing(server: NatsServer) -> None:
             consumer = await queue.consume(TASKS, "tasks.a", "g-a", 30, None)
             consumer.demand(10)
             await queue.publish("tasks.a", b"old")
-            async with asyncio.timeout(40):
+            async with asyncio.timeout(90):
                 old = await consumer.next()
             server.kill(wipe=True)
             await eventually(lambda: not queue.connected and not other.connected)
@@ -264,7 +264,7 @@ async def test_a_dead_twin_loses_its_deliveries() -> None:
     queue.disconnect()
     second = await other.consume(TASKS, "tasks.a", "g-a", 0.1, None)
     second.demand(5)
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(90):
         again = await second.next()
     assert (again.data, again.deliveries) == (b"x", 2)
     queue.ack(held.token)
@@ -295,7 +295,7 @@ async def test_weather_doubles_and_delays() -> None:
     consumer = await queue.consume(TASKS, "tasks.a", "g-a", 30, None)
     consumer.demand(20)
     await queue.publish("tasks.a", b"x")
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(90):
         deliveries = [await consumer.next() for _ in range(4)]
     assert {d.data for d in deliveries} == {b"x"}
     assert len({d.sequence for d in deliveries}) >= 2

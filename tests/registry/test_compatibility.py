@@ -7,6 +7,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from bend_server.registry.compatibility import Change, Kind, changes, field_path
+from tests.kit.seeds import chance_of
 
 Schema = dict | bool
 
@@ -252,8 +253,7 @@ def test_what_is_called_compatible_takes_all_that_was_taken() -> None:
 
     The one exception is a new optional field of an open contract.
     """
-    seed = random.randrange(1 << 32)
-    rng = random.Random(seed)
+    seed, rng = chance_of("compatible schemas")
     values = [random_value(rng) for _ in range(150)]
     compatible = 0
     for _ in range(400):

@@ -25,7 +25,7 @@ from bend_server.certificates import Authority
 from tests.e2e.hostile.house import House, complaint
 from tests.kit.loops import in_loop
 
-pytestmark = [pytest.mark.heavy, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(900)]
 
 ENGINE = "spiffe://bend.local/engine"
 REFUSED = {grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED}

@@ -14,7 +14,7 @@ from tests.e2e.hostile.house import House
 from tests.e2e.scenario import seeded
 from tests.kit.loops import eventually, in_loop
 
-pytestmark = [pytest.mark.heavy, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(900)]
 
 LOAD = 60
 U32, U64 = (1 << 32) - 1, (1 << 64) - 1

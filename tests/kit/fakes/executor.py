@@ -17,7 +17,7 @@ import orjson
 from bend.v1 import executor_service_pb2 as pb
 from bend.v1 import executor_service_pb2_grpc
 
-WAIT_S = 40.0
+WAIT_S = 90.0
 
 
 class Connection:
@@ -75,7 +75,7 @@ class Connection:
         self.outbox.put(None)
 
     def until(self, condition: Callable[[], bool], what: str) -> None:
-        """Wait for a condition on this connection; fails the test after 40 s."""
+        """Wait for a condition on this connection; fails the test after 90 s."""
         with self.changed:
             if not self.changed.wait_for(condition, WAIT_S):
                 raise AssertionError(f"waited {WAIT_S} s in vain for {what}")
