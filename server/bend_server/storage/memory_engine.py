@@ -7,7 +7,7 @@ store.
 from collections.abc import AsyncIterator, Container, Sequence
 
 from bend_server.core.errors import InvariantBroken, LeaseLost, LimitExceeded
-from bend_server.core.model import StartRow
+from bend_server.core.model import ExecutionStatus, StartRow
 from bend_server.ports.store import (
     Batch,
     Committed,
@@ -284,11 +284,13 @@ class MemoryEngineStore(MemoryControl):
     async def overdue(
         self, partitions: Sequence[int], deadline_before_us: int, after: int, limit: int
     ) -> list[int]:
-        """Return unfinished executions past their deadline."""
+        """Return unfinished executions past their deadline, but for paused ones."""
         return [
             record.start.id
             for record in self._unfinished(partitions)
-            if record.start.id > after and record.start.deadline_us < deadline_before_us
+            if record.start.id > after
+            and record.start.deadline_us < deadline_before_us
+            and record.status != ExecutionStatus.PAUSED
         ][:limit]
 
     async def forget_finished(self, before_us: int, limit: int) -> list[tuple[int, str]]:
