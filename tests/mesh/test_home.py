@@ -13,7 +13,6 @@ import pytest
 
 from bend_server.local import leftovers, log_files, ports
 from bend_server.local.home import FORMAT, SOCKET_BYTES_MAX, Home, HomeFault
-from bend_server.local.spans import seconds
 
 REAL_SOCKET = socket.socket
 
@@ -170,16 +169,3 @@ def test_tail_and_follow(tmp_path: Path) -> None:
     writer.start()
     assert next(lines) == ("b", "half whole")
     writer.join()
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"), [("500ms", 0.5), ("5s", 5), ("1h30m", 5400), ("7", 7), ("1.5m", 90)]
-)
-def test_durations(text: str, expected: float) -> None:
-    assert seconds(text) == expected
-
-
-@pytest.mark.parametrize("text", ["", "5 s", "s", "5x", "-1", "nan", "inf", "400d"])
-def test_what_is_no_duration(text: str) -> None:
-    with pytest.raises(ValueError, match=r"no duration|between"):
-        seconds(text)

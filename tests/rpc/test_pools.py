@@ -11,7 +11,7 @@ import pytest
 from bend.internal.v1 import pool_service_pb2, pool_service_pb2_grpc
 from bend.v1 import executor_service_pb2 as pb
 from bend.v1 import executor_service_pb2_grpc, pool_pb2
-from bend_server.executor.pools.configuration import FollowedFile
+from bend_server.executor.pools.configuration import FollowedPools
 from bend_server.executor.pools.desk import Desk
 from bend_server.executor.pools.warden import Warden
 from bend_server.queue.broker import MemoryBroker
@@ -72,7 +72,7 @@ async def door(authority: TestAuthority, folder: Path) -> AsyncIterator[Door]:
             clock,
             SystemChance(),
             client,
-            FollowedFile(file, "default"),
+            FollowedPools(file, "default"),
             lambda kind: FakeDriver(),
             name="x1",
             seat="x1",

@@ -19,7 +19,8 @@ from bend_server.ports.store import (
     StoredRevision,
 )
 from bend_server.queue.memory import MemoryBroker, MemoryQueue
-from bend_server.storage.memory import MemoryDatabase, MemoryEngineStore
+from bend_server.storage.memory import MemoryDatabase
+from bend_server.storage.memory_engine import MemoryEngineStore
 from tests.simulation.processes import Process
 from tests.simulation.weather import Climate
 

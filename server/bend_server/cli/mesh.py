@@ -4,9 +4,11 @@ import contextlib
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
+
+from bend.cli.durations import Span
 
 if TYPE_CHECKING:
     from bend_server.local.home import Home
@@ -24,25 +26,6 @@ PROCESSES = (
 home_option = click.option(
     "--home", type=click.Path(file_okay=False, path_type=Path), help="Data folder [./.bend]."
 )
-
-
-class Span(click.ParamType[float]):
-    """A duration: `500ms`, `5s`, `1m30s`; a bare number is seconds."""
-
-    name = "duration"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """Return seconds."""
-        if isinstance(value, int | float):
-            return float(value)
-        from bend_server.local.spans import seconds
-
-        try:
-            return seconds(str(value))
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
 
 
 @click.command(short_help="Start a local mesh, or show the one that runs.")

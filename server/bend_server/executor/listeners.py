@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import structlog
-import yaml
 
-from bend.errors import ConfigurationError
 from bend_server.core import limits
 from bend_server.core.errors import DomainError
+from bend_server.executor.operator_files import FollowedFile, read_file
 from bend_server.ports.clock import Chance
 from bend_server.ports.links import LinkBroken, WorkerLink
 
@@ -68,16 +67,7 @@ def read_listeners(path: Path, namespace: str) -> frozenset[Listener]:
     Raises:
         ConfigurationError: names the file and what is wrong in it.
     """
-    try:
-        document = yaml.safe_load(path.read_bytes())
-    except FileNotFoundError:
-        return frozenset()
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path} cannot be read: {error}") from error
-    try:
-        return _parsed(document, namespace)
-    except ValueError as error:
-        raise ConfigurationError(f"{path}: {error}", reason="INVALID_SETTING") from error
+    return read_file(path, lambda document: _parsed(document, namespace))
 
 
 def _parsed(document: Any, namespace: str) -> frozenset[Listener]:
@@ -130,15 +120,15 @@ class Listeners:
         self._dial = dial
         self._attach = attach
         self._chance = chance
-        self._stamp = (0, 0)
         self._keepers: dict[Listener, list[asyncio.Task[None]]] = {}
         self._connected: set[str] = set()
         self._follower: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Read the file, and begin to dial. Raises ConfigurationError."""
-        self._read()
-        self._follower = asyncio.get_running_loop().create_task(self._follow())
+        file = FollowedFile(self._path, lambda path: read_listeners(path, self._namespace))
+        self._keep(file.content)
+        self._follower = asyncio.get_running_loop().create_task(self._follow(file))
 
     async def stop(self) -> None:
         """Close all connections. Idempotent."""
@@ -147,24 +137,11 @@ class Listeners:
             follower.cancel()
             self._keep(frozenset())
 
-    async def _follow(self) -> None:
+    async def _follow(self, file: FollowedFile[frozenset[Listener]]) -> None:
         while True:
             await asyncio.sleep(LOOK_S)
-            try:
-                self._read()
-            except ConfigurationError as error:
-                # What was read before stays in force.
-                _log.error("listeners_file_wrong", error=str(error))
-
-    def _read(self) -> None:
-        try:
-            found = self._path.stat()
-            stamp = (found.st_mtime_ns, found.st_size)
-        except OSError:
-            stamp = (0, 0)
-        if stamp != self._stamp:
-            self._stamp = stamp
-            self._keep(read_listeners(self._path, self._namespace))
+            if file.refresh():
+                self._keep(file.content)
 
     def _keep(self, wanted: frozenset[Listener]) -> None:
         for listener in self._keepers.keys() - wanted:

@@ -11,7 +11,7 @@ import structlog
 from bend.errors import ConfigurationError
 from bend_server.executor.listeners import Listeners
 from bend_server.executor.options import ExecutorOptions
-from bend_server.executor.pools.configuration import FollowedFile
+from bend_server.executor.pools.configuration import FollowedPools
 from bend_server.executor.pools.desk import Desk
 from bend_server.executor.pools.drivers import MARKS, Drivers, given_access, issued_access
 from bend_server.executor.pools.warden import Warden
@@ -81,7 +81,7 @@ async def run(process: Process, stop: asyncio.Event) -> None:
 async def _warden(process: Process, queue: Queue, registrar: RegistryClient) -> Warden:
     """Make what keeps pools, after ending what an executor before this one left."""
     settings, tls = process.settings, process.tls
-    file = FollowedFile(settings.pools, NAMESPACE_DEFAULT)
+    file = FollowedPools(settings.pools, NAMESPACE_DEFAULT)
 
     def issue(path: str) -> tuple[Path, Path]:
         if not (settings.certs / "ca.key").exists():

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from bend_server.core import limits
 from bend_server.core.errors import InvariantBroken
@@ -23,31 +22,17 @@ from bend_server.ports.control import (
     ChildRow,
     Contender,
     ExecutionFilter,
-    Letter,
     StoredLetter,
 )
 from bend_server.ports.store import Batch, KnownRequest
+from bend_server.storage.memory import ControlTables, MemoryDatabase, Record
 from bend_server.storage.rows import TERMINAL_FROM, labels_of
 from bend_server.storage.sql_control_reads import may_decide
-
-if TYPE_CHECKING:
-    from bend_server.storage.memory import MemoryDatabase, Record
 
 _PENDING = 1
 
 
-class ControlTables:
-    """The tables of control flow."""
-
-    def __init__(self) -> None:
-        self.approvals: dict[tuple[int, int, int, int], ApprovalSummary] = {}
-        self.caches: dict[tuple[str, bytes], CacheRow] = {}
-        self.bulks: dict[int, BulkRow] = {}
-        self.letters: dict[int, Letter] = {}
-        self.letters_made = 0
-
-
-def check_reopens(database: "MemoryDatabase", reopens: list[Reopen]) -> None:
+def check_reopens(database: MemoryDatabase, reopens: list[Reopen]) -> None:
     """Refuse new runs that contradict what is stored."""
     for row in reopens:
         record = database.executions.get(row.execution)
@@ -55,7 +40,7 @@ def check_reopens(database: "MemoryDatabase", reopens: list[Reopen]) -> None:
             raise InvariantBroken("an execution to open again is unknown or in a later run")
 
 
-def reopen(database: "MemoryDatabase", reopens: list[Reopen]) -> None:
+def reopen(database: MemoryDatabase, reopens: list[Reopen]) -> None:
     """Open new runs."""
     for row in reopens:
         record = database.executions[row.execution]
@@ -64,7 +49,7 @@ def reopen(database: "MemoryDatabase", reopens: list[Reopen]) -> None:
         record.start = record.start._replace(deadline_us=row.deadline_us)
 
 
-def write_extras(database: "MemoryDatabase", batch: Batch, refused: set[int]) -> None:
+def write_extras(database: MemoryDatabase, batch: Batch, refused: set[int]) -> None:
     """Write what is not a row of the ordinary kinds."""
     tables = database.control
     for approval in batch.approvals:
@@ -101,7 +86,7 @@ def _end(tables: ControlTables, end: ApprovalEnd) -> None:
 class MemoryControl:
     """`ports.control.ControlStore` over a `MemoryDatabase`."""
 
-    _db: "MemoryDatabase"
+    _db: MemoryDatabase
 
     async def cached(
         self, wanted: Sequence[tuple[str, bytes]], now_us: int
@@ -149,14 +134,14 @@ class MemoryControl:
         )
         return [(*names, counts[names]) for names in sorted(counts)]
 
-    def _keyed(self, partitions: Sequence[int]) -> list["Record"]:
+    def _keyed(self, partitions: Sequence[int]) -> list[Record]:
         return [
             record
             for record in self._unended(partitions)
             if record.start.concurrency_key is not None
         ]
 
-    def _unended(self, partitions: Sequence[int]) -> list["Record"]:
+    def _unended(self, partitions: Sequence[int]) -> list[Record]:
         return [
             record
             for _, record in sorted(self._db.executions.items())
@@ -257,14 +242,14 @@ class MemoryControl:
         return found[:limit]
 
 
-def _refuses_retry(record: "Record") -> bool:
+def _refuses_retry(record: Record) -> bool:
     paused = record.status == ExecutionStatus.PAUSED and record.pause_reason != TASK_FAILED
     full = record.finish is not None and record.finish.seq >= limits.HISTORY_ROWS_MAX
     compensated = any(event.kind == EventKind.COMPENSATING for event in record.events.values())
     return record.start.parent is not None or paused or full or compensated
 
 
-def _contender(record: "Record") -> Contender:
+def _contender(record: Record) -> Contender:
     start = record.start
     return Contender(
         start.id,
@@ -276,7 +261,7 @@ def _contender(record: "Record") -> Contender:
     )
 
 
-def _child(record: "Record") -> ChildRow:
+def _child(record: Record) -> ChildRow:
     start, finish = record.start, record.finish
     return ChildRow(
         start.id,
@@ -305,7 +290,7 @@ def _matches(start: StartRow, status: int, wanted: ExecutionFilter) -> bool:
 class MemoryControlReads:
     """`ports.control.ControlReads` over a `MemoryDatabase`."""
 
-    _db: "MemoryDatabase"
+    _db: MemoryDatabase
 
     async def approvals(
         self,
@@ -346,7 +331,7 @@ def _place(row: ApprovalSummary) -> tuple[int, int, int, int]:
     return row.created_us, row.execution, row.task, row.item
 
 
-def forget_trees(database: "MemoryDatabase", before_us: int, limit: int) -> list[tuple[int, str]]:
+def forget_trees(database: MemoryDatabase, before_us: int, limit: int) -> list[tuple[int, str]]:
     """Delete old trees, as `retention.forget` does."""
     executions = database.executions
     busy = {record.start.root for record in executions.values() if record.status < TERMINAL_FROM}

@@ -10,9 +10,10 @@ from bend_server.ports.store import (
     VersionPolicy,
     WorkflowSummary,
 )
-from bend_server.storage.memory import MemoryDatabase, Record, label_matches
+from bend_server.storage.memory import MemoryDatabase, Record
 from bend_server.storage.memory_control import MemoryControlReads
 from bend_server.storage.policies import policies_of, unregistered
+from bend_server.storage.rows import labels_of
 from bend_server.storage.rules import judge_revision, judge_version
 from bend_server.storage.versions import version_key
 
@@ -71,7 +72,7 @@ class MemoryReadStore(MemoryControlReads):
             if record.start.namespace == namespace
             and (workflow is None or record.start.workflow == workflow)
             and (not statuses or record.status in statuses)
-            and (label is None or label_matches(record.start, label))
+            and (label is None or label in labels_of(record.start.labels))
             and (before is None or (record.start.started_us, record.start.id) < before)
         ]
         found.sort(key=lambda record: (record.start.started_us, record.start.id), reverse=True)

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from bend_server.ports.pools import PoolStore
 from bend_server.ports.store import EngineStore, ReadStore, RegistryStore, WorkflowStore
-from bend_server.storage.memory import MemoryDatabase, MemoryEngineStore
+from bend_server.storage.memory import MemoryDatabase
+from bend_server.storage.memory_engine import MemoryEngineStore
 from bend_server.storage.memory_pools import MemoryPoolStore
 from bend_server.storage.memory_reads import (
     MemoryReadStore,

@@ -6,9 +6,10 @@ import click
 
 from bend.cli import exits
 from bend.cli.console import age, compact, note, print_json, print_table, took
+from bend.cli.durations import Span
 from bend.cli.following import follow, report
 from bend.cli.guidance import steps_of, waits_of
-from bend.cli.mesh_options import RETRY_S_WATCH, Span, mesh_options, with_client
+from bend.cli.mesh_options import RETRY_S_WATCH, mesh_options, with_client
 from bend.cli.steering import COMMANDS
 
 if TYPE_CHECKING:

@@ -2,9 +2,8 @@
 
 import asyncio
 import functools
-import re
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
@@ -12,12 +11,6 @@ from bend.settings import load_settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
-
-if TYPE_CHECKING:
-    SpanBase = click.ParamType[float]
-else:
-    # Generic only since click 8.2.
-    SpanBase = click.ParamType
 
 # A command answers soon when nobody is there; a watch is more patient.
 RETRY_S = 3.0
@@ -63,27 +56,6 @@ def with_client(
             return await work(client)
 
     return asyncio.run(body())
-
-
-class Span(SpanBase):
-    """A duration as the workflow language writes it: `500ms`, `5s`, `1h30m`, `7d`; seconds."""
-
-    name = "duration"
-    UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
-    PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """Return seconds."""
-        if isinstance(value, (int, float)):
-            return float(value)
-        text = str(value).strip()
-        if re.fullmatch(r"\d+(\.\d+)?", text):
-            return float(text)
-        if not text or self.PART.sub("", text):
-            self.fail(f"{text!r} is no duration such as 500ms, 5s, 1h30m", param, ctx)
-        return sum(float(number) * self.UNITS[unit] for number, unit in self.PART.findall(text))
 
 
 def labels_of(given: tuple[str, ...]) -> dict[str, str]:

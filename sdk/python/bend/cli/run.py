@@ -9,11 +9,11 @@ import yaml
 
 from bend.cli import exits
 from bend.cli.console import note, print_json
+from bend.cli.durations import Span
 from bend.cli.following import follow, report
 from bend.cli.guidance import wait_telling
 from bend.cli.mesh_options import (
     RETRY_S_WATCH,
-    Span,
     labels_of,
     mesh_options,
     with_client,

@@ -17,13 +17,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
 from google.protobuf import json_format
 
-from bend.errors import ConfigurationError
 from bend.v1 import pool_pb2
 from bend_server.core import limits
-from bend_server.core.errors import InvalidInput
+from bend_server.executor.operator_files import FollowedFile, read_file
 from bend_server.executor.pools.spec import DRIVERS, PoolSpec, pool_spec
 
 KEYS = {"api_drivers", "certificates", "docker", "kubernetes", "pools"}
@@ -50,21 +48,12 @@ def read_pools(path: Path, namespace: str) -> PoolsFile:
     Raises:
         ConfigurationError: names the file and what is wrong in it.
     """
-    try:
-        document = yaml.safe_load(path.read_bytes())
-    except FileNotFoundError:
-        return PoolsFile()
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path} cannot be read: {error}") from error
-    if document is None:
-        return PoolsFile()
-    try:
-        return _parsed(document, namespace)
-    except (InvalidInput, json_format.ParseError, TypeError, ValueError) as error:
-        raise ConfigurationError(f"{path}: {error}", reason="INVALID_SETTING") from error
+    return read_file(path, lambda document: _parsed(document, namespace))
 
 
 def _parsed(document: Any, namespace: str) -> PoolsFile:
+    if document is None:
+        return PoolsFile()
     if not isinstance(document, dict):
         raise TypeError("a map is wanted")
     unknown = sorted(set(map(str, document)) - KEYS)
@@ -77,7 +66,11 @@ def _parsed(document: Any, namespace: str) -> PoolsFile:
     for number, one in enumerate(_list(document.get("pools")), 1):
         if not isinstance(one, dict):
             raise TypeError(f"pool {number} is no map")
-        spec = pool_spec(namespace, json_format.ParseDict(one, pool_pb2.Pool()))
+        try:
+            message = json_format.ParseDict(one, pool_pb2.Pool())
+        except json_format.ParseError as error:
+            raise ValueError(error) from error
+        spec = pool_spec(namespace, message)
         if spec.key in pools:
             raise ValueError(f"pool {spec.name!r} is there twice")
         pools[spec.key] = spec
@@ -107,8 +100,8 @@ def _settings(document: dict[str, Any], key: str) -> dict[str, str]:
     return {str(name): text for name, text in value.items()}
 
 
-class FollowedFile:
-    """The file as it is now: read again when it changed, the last good one when it is wrong.
+class FollowedPools(FollowedFile[PoolsFile]):
+    """The file as it is now.
 
     Args:
         path: of the file.
@@ -119,29 +112,4 @@ class FollowedFile:
     """
 
     def __init__(self, path: Path, namespace: str) -> None:
-        self._path = path
-        self._namespace = namespace
-        self._stamp = self._look()
-        self.content = read_pools(path, namespace)
-        self.fault = ""
-
-    def refresh(self) -> bool:
-        """Read it again when it changed; return whether its content did."""
-        stamp = self._look()
-        if stamp == self._stamp:
-            return False
-        self._stamp = stamp
-        try:
-            self.content = read_pools(self._path, self._namespace)
-            self.fault = ""
-        except ConfigurationError as error:
-            self.fault = str(error)
-            return False
-        return True
-
-    def _look(self) -> tuple[int, int]:
-        try:
-            found = self._path.stat()
-        except OSError:
-            return 0, 0
-        return found.st_mtime_ns, found.st_size
+        super().__init__(path, lambda file: read_pools(file, namespace))

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from bend_server.executor.pools.configuration import FollowedFile
+from bend_server.executor.pools.configuration import FollowedPools
 from bend_server.executor.pools.driver import Driver
 from bend_server.executor.pools.process import Access, ProcessDriver
 from bend_server.executor.pools.spec import DOCKER, KUBERNETES, PROCESS
@@ -20,7 +20,7 @@ class Drivers:
         home: `logs` and `run` lie in it.
     """
 
-    def __init__(self, file: FollowedFile, access: Access, home: Path) -> None:
+    def __init__(self, file: FollowedPools, access: Access, home: Path) -> None:
         self._file = file
         self._access = access
         self.process = ProcessDriver(access, home / "logs", home / "run" / MARKS)

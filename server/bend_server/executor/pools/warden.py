@@ -16,7 +16,7 @@ from bend.internal.v1 import control_pb2, pool_service_pb2
 from bend_server.core import limits
 from bend_server.core.errors import DependencyDown, DomainError, InvalidInput
 from bend_server.executor.announcer import SUBJECT as ANNOUNCE
-from bend_server.executor.pools.configuration import FollowedFile
+from bend_server.executor.pools.configuration import FollowedPools
 from bend_server.executor.pools.driver import Driver, DriverFault
 from bend_server.executor.pools.heard import Heard
 from bend_server.executor.pools.keeper import Keeper
@@ -67,7 +67,7 @@ class Warden:
         clock: Clock,
         chance: Chance,
         registry: PoolRegistry,
-        file: FollowedFile,
+        file: FollowedPools,
         driver: Callable[[str], Driver],
         *,
         name: str,
