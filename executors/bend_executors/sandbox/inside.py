@@ -50,8 +50,7 @@ class Channel:
             text = json.dumps(message, allow_nan=False, default=plain, ensure_ascii=False)
         except RecursionError:
             raise InvalidOutput("nested too deeply") from None
-        except Exception as error:
-            # Whatever the objects of a script do when they are looked at.
+        except Exception as error:  # noqa: BLE001 - a script's own objects
             raise InvalidOutput(worded(error)) from None
         if DIGITS.search(text):
             json.loads(text, parse_int=bounded)
