@@ -69,10 +69,20 @@ def test_a_json_body_goes_and_comes_parsed() -> None:
     }
 
 
+NO_TEXT = {"base64": "YQ==", "content_type": "text/plain"}
+
+
 @pytest.mark.parametrize(
     ("kind", "data", "expected"),
     [
         ("text/plain; charset=latin-1", b"caf\xe9", {"text": "café"}),
+        ("text/plain; charset=windows-1252", b"\x80", {"text": "€"}),
+        ("text/plain; charset=Shift_JIS", b"\x82\xa0", {"text": "あ"}),
+        # Python has codecs by these names, and they are no charsets.
+        ("text/plain; charset=punycode", b"a", NO_TEXT),
+        ("text/plain; charset=idna", b"a", NO_TEXT),
+        ("text/plain; charset=undefined", b"a", NO_TEXT),
+        ("text/plain; charset=zip", b"a", NO_TEXT),
         ("image/png", b"\x00\x01", {"base64": "AAE=", "content_type": "image/png"}),
         ("application/problem+json", b'{"a":1}', {"a": 1}),
         ("text/plain", b"", None),
@@ -157,6 +167,7 @@ def test_retry_after_is_passed_on() -> None:
     assert retry_after_s("Wed, 21 Oct 2015 07:28:00 GMT") == 0.0
     assert retry_after_s("1e300") == 86_400.0
     assert retry_after_s("nan") is None
+    assert retry_after_s(f"Thu, 01 Jan {'9' * 20} 00:00:00 GMT") is None
     assert retry_after_s("soon") is None
 
 

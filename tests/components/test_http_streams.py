@@ -1,13 +1,16 @@
 """Bodies in pieces, times by phase, and servers that break the protocol."""
 
 import asyncio
+import gzip
+import zlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
 from bend import RetryableError, TerminalError
-from bend_executors.http.events import EVENT_BYTES_MAX, Events, Lines, Splitter, Text
+from bend_executors.http.component import PIECES_KEPT_MAX, SLICE_BYTES, taken
+from bend_executors.http.events import EVENT_BYTES_MAX, Events, Lines, Splitter, Text, pieces_of
 from bend_executors.http.wire import Wire
 from tests.components.calls import Call, call
 from tests.components.http_server import opened, read_request, serving
@@ -95,6 +98,53 @@ def test_text_comes_in_pieces_only_when_asked() -> None:
     pieces = asyncio.run(get(answering(*parts), stream=True))
     assert "".join(piece["text"] for piece in pieces.partials) == "café"
     assert pieces.output == pieces.partials
+
+
+@pytest.mark.parametrize("charset", ["zip", "punycode", "hex", "undefined", "x" * 1000])
+def test_text_in_what_is_no_charset_is_read_as_utf_8(charset: str) -> None:
+    """Python's codecs of these names unpack, take minutes, or fail in their own ways."""
+    pieces = pieces_of(f"text/plain; charset={charset}", stream=True)
+    assert pieces is not None
+    packed = zlib.compress(b"x" * 1000)
+    found = "".join(piece["text"] for piece in pieces.feed(packed) + pieces.end())
+    assert found == packed.decode("utf-8", "replace")
+
+
+def test_text_that_cannot_be_decoded_says_so() -> None:
+    pieces = pieces_of("text/plain; charset=utf-16", stream=True)
+    assert pieces is not None
+    with pytest.raises(TerminalError) as caught:
+        pieces.feed(b"no mark")
+    assert caught.value.reason == "INVALID_RESPONSE"
+
+
+@pytest.mark.parametrize("collect", ["all", "count"])
+def test_millions_of_pieces_are_no_output(collect: str) -> None:
+    """100 KB that were packed become 25 million numbers; what is kept of them is bounded."""
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/x-ndjson\r\n"
+    head += b"content-encoding: gzip\r\n\r\n"
+    lines = PIECES_KEPT_MAX + 1
+    answer = answering(head, gzip.compress(b"0\n" * lines))
+    if collect == "count":
+        assert asyncio.run(get(answer, collect=collect)).output == lines
+        return
+    with pytest.raises(TerminalError) as caught:
+        asyncio.run(get(answer))
+    assert caught.value.reason == "RESPONSE_TOO_LARGE"
+
+
+def test_a_large_part_is_taken_in_slices() -> None:
+    pieces = Lines()
+    seen: list[int] = []
+    whole = pieces.feed
+
+    def feed(data: bytes) -> list[Any]:
+        seen.append(len(data))
+        return whole(data)
+
+    pieces.feed = feed  # type: ignore[method-assign]
+    assert sum(taken(pieces, b"1\n" * 100_000)) == 100_000
+    assert max(seen) <= SLICE_BYTES
 
 
 @pytest.mark.parametrize("ends", [b"\n", b"\r\n", b"\r"])

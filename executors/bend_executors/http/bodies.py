@@ -1,6 +1,8 @@
 """Bodies of requests and responses: JSON where it is JSON, text where it is text."""
 
 import base64
+import codecs
+import re
 import zlib
 from email.message import Message
 from functools import lru_cache
@@ -12,6 +14,14 @@ GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
 # Each one costs a copy of what follows it.
 MEMBERS_MAX = 64
 CODINGS = frozenset(("gzip", "x-gzip", "deflate"))
+CHARSET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,39}")
+# Python's names of what is a charset. It knows more: some unpack what they decode, and one takes
+# minutes for a few hundred kilobytes (punycode), in which no other task would get on.
+CHARSETS = re.compile(
+    r"ascii|utf-(8|8-sig|16|16-[bl]e|32|32-[bl]e)|iso8859-\d+|cp\d+|koi8-[rtu]|gb(k|2312|18030)"
+    r"|big5(hkscs)?|shift_jis(x0213|_2004)?|euc_\w+|iso2022_\w+|johab|hz|mac-\w+|tis-620|kz1048"
+    r"|ptcp154|hp-roman8"
+)
 
 
 def encode(body: Any) -> tuple[bytes, str]:
@@ -27,6 +37,18 @@ def media_type(header: str) -> tuple[str, str]:
     message = Message()
     message["content-type"] = header or "application/octet-stream"
     return message.get_content_type(), message.get_content_charset() or "utf-8"
+
+
+@lru_cache(maxsize=256)
+def known_charset(name: str) -> str | None:
+    """Return Python's name of a charset that a server names, None when it is none."""
+    if not CHARSET_NAME.fullmatch(name):
+        return None
+    try:
+        found = codecs.lookup(name).name
+    except LookupError:
+        return None
+    return found if CHARSETS.fullmatch(found) else None
 
 
 def is_json(kind: str) -> bool:
@@ -49,10 +71,11 @@ def decode(data: bytes, header: str) -> Any:
     kind, charset = media_type(header)
     if is_json(kind):
         return parsed(data, "the JSON body")
-    if is_text(kind):
+    known = known_charset(charset) if is_text(kind) else None
+    if known is not None:
         try:
-            return {"text": data.decode(charset)}
-        except (UnicodeDecodeError, LookupError):
+            return {"text": data.decode(known)}
+        except UnicodeError:
             pass
     return {"base64": base64.b64encode(data).decode(), "content_type": kind}
 

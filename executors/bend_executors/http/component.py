@@ -1,7 +1,7 @@
 """The component: one pool of connections, a circuit for each host, every connection guarded."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,6 +12,7 @@ from bend_executors.http.options import Options
 
 if TYPE_CHECKING:
     from bend_executors.http.breaker import Breakers, Circuit
+    from bend_executors.http.events import Pieces
     from bend_executors.http.headers import Request
     from bend_executors.http.pool import Exchange, Pool
 
@@ -22,6 +23,10 @@ Duration = float | str
 SNIPPET_CHARS = 1000
 SNIPPET_BYTES_MAX = 16 * 1024
 SNIPPET_S = 2.0
+# A piece of a few bytes costs a hundred times as much in memory.
+PIECES_KEPT_MAX = 100_000
+# A few bytes that were packed may become the whole limit at once.
+SLICE_BYTES = 64 * 1024
 RETRYABLE_CODES = frozenset({408, 425, 429})
 BROKEN_CODES = frozenset({502, 503, 504})
 REDIRECT_CODES = frozenset({301, 302, 303, 307, 308})
@@ -256,11 +261,17 @@ class Call:
         count = 0
         while True:
             data = await incoming.part()
-            for value in pieces.end() if data is None else pieces.feed(data):
+            for value in taken(pieces, data):
                 count += 1
                 if self._collect == "last":
                     kept = [value]
                 elif self._collect == "all":
+                    if count > PIECES_KEPT_MAX:
+                        raise TerminalError(
+                            "RESPONSE_TOO_LARGE",
+                            f"more than {PIECES_KEPT_MAX} pieces for one output: collect 'last' or "
+                            "'count' takes any number",
+                        )
                     kept.append(value)
                 yield value
             if data is None:
@@ -269,6 +280,15 @@ class Call:
             yield Final(count)
         else:
             yield Final(kept if self._collect == "all" else (kept[0] if kept else None))
+
+
+def taken(pieces: "Pieces", data: bytes | None) -> Iterator[Any]:
+    """Give the pieces that bytes complete, None being the end; few at a time are in memory."""
+    if data is None:
+        yield from pieces.end()
+        return
+    for at in range(0, len(data), SLICE_BYTES):
+        yield from pieces.feed(data[at : at + SLICE_BYTES])
 
 
 class Moved:

@@ -39,7 +39,7 @@ def retry_after_s(header: str) -> float | None:
     except ValueError:
         try:
             asked = parsedate_to_datetime(header).timestamp() - time.time()
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
             return None
     if asked != asked:  # noqa: PLR0124 - the only thing that differs from itself is NaN
         return None

@@ -113,18 +113,23 @@ class Text:
     """Text as it comes, {"text"}; never more than 16 Ki characters a piece."""
 
     def __init__(self, charset: str) -> None:
-        try:
-            self._decoder = codecs.getincrementaldecoder(charset)("replace")
-        except LookupError:
-            self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        known = bodies.known_charset(charset) or "utf-8"
+        self._decoder = codecs.getincrementaldecoder(known)("replace")
 
     def feed(self, data: bytes) -> list[Any]:
-        """Return the text of these bytes."""
-        return self._cut(self._decoder.decode(data))
+        """Return the text of these bytes. Raises TerminalError INVALID_RESPONSE."""
+        return self._cut(self._decoded(data, end=False))
 
     def end(self) -> list[Any]:
         """Return what an unfinished letter becomes."""
-        return self._cut(self._decoder.decode(b"", final=True))
+        return self._cut(self._decoded(b"", end=True))
+
+    def _decoded(self, data: bytes, *, end: bool) -> str:
+        try:
+            return self._decoder.decode(data, final=end)
+        except UnicodeError as error:
+            # Where nothing can stand for what is wrong, as for UTF-16 without its mark.
+            raise TerminalError("INVALID_RESPONSE", f"the text does not decode: {error}") from None
 
     @staticmethod
     def _cut(text: str) -> list[Any]:

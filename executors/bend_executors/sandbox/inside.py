@@ -53,7 +53,6 @@ class Channel:
         except RecursionError:
             raise InvalidOutput("nested too deeply") from None
         except Exception as error:  # noqa: BLE001 - a script's own objects
-            # Whatever the objects of a script do when they are looked at.
             raise InvalidOutput(worded(error)) from None
         if text.count("[") + text.count("{") > NESTED_MAX and nested(message) > NESTED_MAX:
             raise InvalidOutput("nested too deeply")
