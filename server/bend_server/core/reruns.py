@@ -12,9 +12,18 @@ from bend_server.core.state import ExecutionState
 
 
 def retry(
-    state: ExecutionState, reason: str, actor: str, now_us: int, chance: Jitter, effects: Effects
+    state: ExecutionState,
+    reason: str,
+    actor: str,
+    now_us: int,
+    chance: Jitter,
+    effects: Effects,
+    *,
+    timeout_us: int = 0,
 ) -> bool:
     """Open a new run that does again what failed or was cancelled, and all after it.
+
+    `timeout_us` bounds the run besides the workflow's timeout: that of the parent's task; 0: none.
 
     False: the run completed, was compensated, or has not ended (and did not pause because a task
     failed), or its history is full.
@@ -23,7 +32,7 @@ def retry(
     ended = state.terminal and state.status != ExecutionStatus.COMPLETED
     if not (by_failure or ended) or not _may(state):
         return False
-    _open_run(state, EventKind.RETRIED, -1, reason, actor, now_us, chance, effects)
+    _open_run(state, EventKind.RETRIED, -1, reason, actor, now_us, chance, effects, timeout_us)
     return True
 
 
@@ -60,8 +69,10 @@ def _open_run(
     now_us: int,
     chance: Jitter,
     effects: Effects,
+    bound_us: int = 0,
 ) -> None:
-    timeout_us = state.plan.timeout_us
+    spans_us = [span_us for span_us in (state.plan.timeout_us, bound_us) if span_us]
+    timeout_us = min(spans_us, default=0)
     deadline_us = now_us + timeout_us if timeout_us else 0
     body: dict[str, object] = {
         "reason": reason,

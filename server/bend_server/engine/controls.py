@@ -102,14 +102,17 @@ class Controls:
         except TimeoutError as error:
             raise DependencyDown("the command was not committed in time") from error
 
-    async def retry_child(self, child: int, run: int, reason: str, actor: str) -> bool:
-        """Open a child's run `run`, because its parent does the task again.
+    async def retry_child(
+        self, child: int, run: int, reason: str, actor: str, timeout_us: int
+    ) -> bool:
+        """Open a child's run `run`, because its parent does the task again, with its timeout.
 
         False: the child cannot do anything again: it has completed, was compensated, or is unknown.
         """
 
         def verb(state: ExecutionState) -> bool:
-            return state.run < run and self._steps.retry(state, reason, actor, self._clock.now_us())
+            now_us = self._clock.now_us()
+            return state.run < run and self._steps.retry(state, reason, actor, now_us, timeout_us)
 
         state, opened = await self._adoption.reopen(child, verb)
         if opened:

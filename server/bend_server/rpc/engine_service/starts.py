@@ -14,11 +14,8 @@ from bend_server.ports.engine import Ended, StartCommand, StartOutcome
 from bend_server.ports.store import ExecutionSummary
 from bend_server.rpc import errors, messages, rest_json, start_requests
 from bend_server.rpc.engine_service.call import Call, call_of, wait_seconds
-from bend_server.rpc.engine_service.reads import (
-    execution_tasks,
-    task_messages,
-    with_outputs,
-)
+from bend_server.rpc.engine_service.outputs import with_outputs
+from bend_server.rpc.engine_service.reads import execution_tasks, task_messages
 from bend_server.rpc.rooms import OUTPUT_BYTES_MAX, Rooms
 
 RESOLVE_TRIES = 3
