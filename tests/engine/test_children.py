@@ -94,6 +94,8 @@ async def test_the_tasks_timeout_bounds_the_child_in_each_of_its_runs(house: Hou
         record = house.record(child)
         assert (record.run, record.status) == (run, ExecutionStatus.TIMED_OUT)
         assert reason(house, started.execution).reason == "CHILD_TIMED_OUT"
+        row = list(house.record(started.execution).results.values())[-1]
+        assert 0 < row.started_us < row.finished_us
         if run == 2:
             executor.handle = completed
         await engine.retry(started.execution, reason="", actor="")

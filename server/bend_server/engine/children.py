@@ -348,7 +348,9 @@ def _outcome(unit: Unit, try_: int, row: ChildRow, now_us: int) -> Outcome:
             error.get("message", "") or f"the child ended {ExecutionStatus(row.status).name}",
             details=orjson.dumps({"child": str(row.execution), "error": error}),
         )
-        return _failed(unit, try_, failure, now_us)
+        return _failed(unit, try_, failure, row.finished_us or now_us)._replace(
+            started_us=started_ms(row.execution) * 1000
+        )
     output = b"null" if row.output is None and row.blob is None else row.output
     return Outcome(
         *unit,
