@@ -129,6 +129,30 @@ async def test_a_paused_run_may_be_opened_again(backend: Backend) -> None:
 
 
 @in_loop
+async def test_a_run_may_be_opened_and_wait_for_its_turn(backend: Backend) -> None:
+    async with backend.ready() as (stores, lease):
+        start = start_row(1, concurrency_key="k")
+        await write(stores, lease, Batch(starts=[start]))
+        await write(stores, lease, Batch(finishes=[finish_row(start.id, 1, status=5)]))
+        batch = Batch(
+            reopens=[Reopen(start.id, 2, 9)],
+            events=[event_row(start.id, 2, run=2, kind=int(EventKind.RETRIED))],
+            changes=[StatusChange(start.id, PENDING, None)],
+            parks=[Park(start.id, 9)],
+        )
+        await write(stores, lease, batch)
+        stored = await stores.engine.load(start.id)
+        assert stored is not None
+        assert (stored.status, stored.run, stored.finish) == (PENDING, 2, None)
+        (waiting,) = await stores.engine.queued("default", "triage", "k", 9)
+        assert waiting.execution == start.id
+        assert await stores.engine.contenders([3]) == []
+        assert await stores.engine.queues([3]) == [("default", "triage", "k", 1)]
+        assert [page async for page in stores.engine.load_unfinished([3], 9)] == []
+        assert [one.start.id for one in await stores.engine.load_due([3], 10, 9)] == [start.id]
+
+
+@in_loop
 async def test_a_pause_ends_in_the_same_run_with_a_later_deadline(backend: Backend) -> None:
     async with backend.ready() as (stores, lease):
         start = start_row(1, deadline_us=T0_US + 5)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from bend_server.core import machine
 from bend_server.core.effects import FINISH, Effects
 from bend_server.core.model import (
+    ExecutionStatus,
     Failure,
     Outcome,
     TaskKind,
@@ -15,7 +16,7 @@ from bend_server.core.units import Units
 from tests.core.reference_units import NO_ITEM, Node, Unit
 from tests.core.reference_verbs import Model
 from tests.core.watched import Watched
-from tests.kit.machine_run import BLOB, SECOND_US
+from tests.kit.machine_run import BLOB, SECOND_US, snapshot
 from tests.kit.plans import NOW_US, Task, make_plan
 
 SIGNALS = ("go", "stop")
@@ -168,9 +169,28 @@ class Duel:
         return True
 
     def retry(self) -> bool:
+        waited = self._retried_after_a_queue()
         assert self.run.retry() == self.model.retry()
+        if waited is not None:
+            assert waited == snapshot(self.state), "waiting for its turn changes nothing"
         self.agree("retry")
         return True
+
+    def _retried_after_a_queue(self) -> dict[str, object] | None:
+        """Return what a retry gives that first waits for a slot and is recovered meanwhile."""
+        run = self.run
+        copy = run.folded()
+        effects = Effects()
+        done = (run.now_us, run.chance, effects)
+        if not copy.terminal or not machine.retry(copy, "again", "ada", *done, queued=True):
+            return None
+        assert copy.status == ExecutionStatus.PENDING
+        assert not effects.ready, "nothing of it may run yet"
+        row = run.row._replace(status=int(ExecutionStatus.PENDING))
+        again = machine.fold(run.plan, row, run.results, [*run.events, *effects.events], None)
+        assert snapshot(again) == snapshot(copy)
+        machine.resume(again, run.now_us, run.chance, Effects())
+        return snapshot(again)
 
     def reset(self, pick: int) -> bool:
         task = self.run.plan.tasks[pick % self.run.plan.main_count]

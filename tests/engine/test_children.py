@@ -81,6 +81,28 @@ async def test_a_task_runs_while_its_child_does_and_not_between_two_of_them(hous
 
 
 @housed
+async def test_the_tasks_timeout_bounds_the_child_in_each_of_its_runs(house: House) -> None:
+    engine = await house.engine()
+    executor = await house.executor(lambda task: None)
+    parent, _ = await family(house, timeout_us=30_000_000)
+    started = await begin(engine, parent)
+    for run in (1, 2):
+        begun_us = house.clock.now_us()
+        assert await finish(engine, started.execution, 60) == FAILED
+        assert 30 <= (house.clock.now_us() - begun_us) / 1e6 < 42, "the timeout, and some grace"
+        (child,) = children_of(house, started.execution)
+        record = house.record(child)
+        assert (record.run, record.status) == (run, ExecutionStatus.TIMED_OUT)
+        assert reason(house, started.execution).reason == "CHILD_TIMED_OUT"
+        row = list(house.record(started.execution).results.values())[-1]
+        assert 0 < row.started_us < row.finished_us
+        if run == 2:
+            executor.handle = completed
+        await engine.retry(started.execution, reason="", actor="")
+    assert await finish(engine, started.execution, 60) == COMPLETED
+
+
+@housed
 async def test_items_start_children_in_windows(house: House) -> None:
     engine = await house.engine()
     executor = await house.executor(lambda task: None)

@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable
 import orjson
 import pytest
 
-from bend_server.core.errors import LimitExceeded
-from bend_server.core.model import ExecutionStatus, Failure
+from bend_server.core.errors import LimitExceeded, WrongState
+from bend_server.core.model import ExecutionStatus, Failure, Phase
 from bend_server.core.plan import ConcurrencyPlan, ConcurrencyStrategy, ExpressionError, Plan, Scope
 from bend_server.engine import Engine
 from tests.engine.control import own, plan
@@ -98,6 +98,81 @@ def test_one_that_had_its_turn_and_waits_in_sql_goes_on(kind: str) -> None:
         assert await finish(engine, second, 3 * 3600) == COMPLETED
 
     run()
+
+
+@housed
+async def test_a_retry_waits_for_a_slot_of_its_key(house: House) -> None:
+    engine = await house.engine()
+    await house.executor(completed)
+    concurrency = ConcurrencyPlan(customer, 1, QUEUE)
+    hear = own("hear", "signal", {"name": "go"})
+    plan_ = await house.workflow(
+        plan(hear, Task(id="b", after=["hear"]), concurrency=concurrency, timeout_us=0)
+    )
+    start = starter(engine, plan_)
+    first, second = await start(), await start()
+    await engine.cancel(first, reason="", actor="", request_id="")
+    await until(lambda: house.record(second).status == RUNNING)
+    opened = await engine.retry(first, reason="again", actor="ada", request_id="r")
+    assert opened == (PENDING, 2)
+    assert await engine.retry(first, reason="again", actor="ada", request_id="r") == (PENDING, 2)
+    await house.pause(30)
+    record = house.record(first)
+    assert (record.status, record.run, record.parked) == (PENDING, 2, (None,))
+    await house.crash(engine)
+    engine = await house.engine("e2")
+    assert house.record(first).status == PENDING, "a takeover does not let it run"
+    third = await starter(engine, plan_)()
+    assert house.record(third).status == PENDING
+    await let_go(engine, second)
+    await until(lambda: house.record(first).status == RUNNING)
+    assert house.record(third).status == PENDING, "the older one goes first"
+    await let_go(engine, first)
+    await until(lambda: house.record(third).status == RUNNING)
+    opened = await engine.reset(first, task="b", reason="", actor="ada")
+    assert opened == (PENDING, 3)
+    await let_go(engine, third)
+    assert await finish(engine, first) == COMPLETED
+    await until(lambda: not engine._parts.queues._keys)
+
+
+@housed
+async def test_a_retry_that_waits_can_be_cancelled_and_what_it_did_is_undone(
+    house: House,
+) -> None:
+    engine = await house.engine()
+    executor = await house.executor(completed)
+    undo = Task(id="undo", phase=Phase.COMPENSATION, undoes="a")
+    saga = (Task(id="a"), own("hear", "signal", {"name": "go"}, after=("a",)), undo)
+    concurrency = ConcurrencyPlan(customer, 1, QUEUE)
+    plan_ = await house.workflow(plan(*saga, concurrency=concurrency, timeout_us=0))
+    start = starter(engine, plan_)
+    first = await start()
+    await let_go(engine, first)
+    second = await start()
+    await until(lambda: len(executor.seen) == 2)
+    opened = await engine.reset(first, task="hear", reason="", actor="ada")
+    assert opened == (PENDING, 2)
+    await engine.cancel(first, reason="enough", actor="", request_id="")
+    assert await finish(engine, first, 5) == CANCELLED
+    assert [task.task_id for task in executor.seen] == ["a", "a", "undo"]
+    await let_go(engine, second)
+    await until(lambda: not engine._parts.queues._keys)
+
+
+@housed
+async def test_a_retry_is_refused_where_the_newest_is_cancelled(house: House) -> None:
+    engine = await house.engine()
+    plan_ = await house.workflow(limited(1, ConcurrencyStrategy.CANCEL_NEWEST))
+    start = starter(engine, plan_)
+    runs, doomed = await start(), await start()
+    assert await finish(engine, doomed) == CANCELLED
+    with pytest.raises(WrongState) as caught:
+        await engine.retry(doomed, reason="", actor="")
+    assert caught.value.reason == "CONCURRENCY_LIMIT"
+    await let_go(engine, runs)
+    assert (await engine.retry(doomed, reason="", actor="")).status == RUNNING
+    await let_go(engine, doomed)
 
 
 @housed

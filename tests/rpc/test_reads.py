@@ -14,6 +14,7 @@ from bend_server.core.model import (
     ExecutionStatus,
     Failure,
     StatusChange,
+    TaskKind,
     TaskStatus,
 )
 from bend_server.ports.engine import TaskOverlay
@@ -260,6 +261,22 @@ async def test_a_plain_execution_that_is_paused_shows_no_task_as_ready(
             Batch(changes=[StatusChange(internal, ExecutionStatus.RUNNING, None)])
         )
         assert await states(it, public) == {"first": "COMPLETED", "second": "SCHEDULED"}
+
+
+@in_loop
+async def test_an_execution_in_no_memory_says_what_it_waits_for(authority: TestAuthority) -> None:
+    async with engine_room(authority) as it:
+        await it.create(b"name: hear\ntasks: [{id: s, type: signal, name: go}]")
+        public, internal = await it.started(workflow="hear")
+        it.engine.next_seq(internal)  # rows count from 1
+        body = b'{"kind":%d,"due_us":0,"name":"go","title":"","try":1}' % TaskKind.SIGNAL
+        waits = EventRow(
+            internal, it.engine.next_seq(internal), 1, int(EventKind.WAITING), 0, -1, "", body, 1
+        )
+        await it.engine.commit(Batch(events=[waits]))
+        shown = await it.rest("GetExecution", pb.GetExecutionRequest(execution_id=public))
+        assert shown["waiting"] == ["s: signal go"]
+        assert shown["tasks"]["s"]["status"] == "WAITING"
 
 
 EACH = b"name: each\ntasks: [{id: a, type: test.echo, for_each: [1, 2]}]"

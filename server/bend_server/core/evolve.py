@@ -56,6 +56,11 @@ def evolve_started(state: ExecutionState) -> None:
     state.status = ExecutionStatus.RUNNING
 
 
+def evolve_queued(state: ExecutionState) -> None:
+    """Turn a new run that waits for its turn into PENDING; the status is a StatusChange, too."""
+    state.status = ExecutionStatus.PENDING
+
+
 def evolve_running(state: ExecutionState, task: int, item: int = ITEM_NONE) -> None:
     """Note that a worker has started the open try."""
     units, index = state.unit(task, item)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from bend_server.core import compensation
 from bend_server.core.effects import Effects, Timer, TimerKind
 from bend_server.core.errors import CorruptHistory, InvariantBroken
-from bend_server.core.evolve import evolve_finish, evolve_open, evolve_result
+from bend_server.core.evolve import evolve_finish, evolve_open, evolve_queued, evolve_result
 from bend_server.core.evolve_events import evolve_event
 from bend_server.core.failures import begin_failing, fail, fails_execution
 from bend_server.core.fans import go_on
@@ -54,6 +54,7 @@ def fold(
     """Rebuild the state from stored rows of all runs, by the same code that wrote them.
 
     `start` may be the row as it was written, or with the run and the deadline of a later Reopen.
+    Its status has to be PENDING for what waits for its turn now, and for nothing else.
     Raises CorruptHistory when rows contradict each other.
     """
     pending = start.status == ExecutionStatus.PENDING
@@ -74,6 +75,8 @@ def fold(
                 evolve_result(state, row)
         if finish_row is not None:
             evolve_finish(state, finish_row)
+        elif pending:
+            evolve_queued(state)
     except (InvariantBroken, ValueError, KeyError, IndexError, TypeError) as error:
         raise CorruptHistory(
             f"the rows of execution {start.public_id} contradict each other: {error}",

@@ -135,6 +135,8 @@ def request_cancel(
     Args:
         code: the reason of the error that the execution ends with.
     """
+    if state.status == _PENDING_EXECUTION and state.seq:
+        _set_running(state, effects)  # what the runs before did may have to be undone
     return cancels.cancel(state, reason, actor, code, now_us, effects)
 
 
@@ -142,6 +144,8 @@ def execution_timed_out(
     state: ExecutionState, now_us: int, chance: Jitter, effects: Effects
 ) -> bool:
     """End an execution whose deadline has come: like a cancel, with the status TIMED_OUT."""
+    if state.status == _PENDING_EXECUTION and state.seq and 0 < state.deadline_us <= now_us:
+        _set_running(state, effects)
     return cancels.time_out(state, now_us, effects)
 
 

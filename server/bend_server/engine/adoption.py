@@ -69,7 +69,8 @@ class Adoption:
         self.follow: Callable[[Effects, int], None]
         self.adopted: Callable[[list[ExecutionState]], None]
         self.recovered: Callable[[list[ExecutionState]], None]
-        self.reopened: Callable[[StartRow], None]
+        self.contended: Callable[[StartRow], Awaitable[None]]
+        self.reopened: Callable[[ExecutionState], None]
 
     async def load(self, execution: int) -> ExecutionState | None:
         """Return the state of an execution that is owned here; None when it ended or is unknown.
@@ -118,6 +119,8 @@ class Adoption:
             stored = await self._store.load(number)
             if stored is None:
                 return None
+            if stored.start.concurrency_key is not None:
+                await self.contended(stored.start)
             ended = await self._folded(stored, generation)
             live.states[number] = ended
             recent = live.recent.pop(number, None)
@@ -131,7 +134,7 @@ class Adoption:
             if opened[0]:
                 self.adopted([ended])
                 if ended.start.concurrency_key is not None:
-                    self.reopened(ended.start)
+                    self.reopened(ended)
             return ended
 
         state = await self._turn(execution, open_again, ended=True)
@@ -246,8 +249,9 @@ class Adoption:
     async def fold(self, stored: StoredExecution) -> ExecutionState:
         """Return the state that stored rows give."""
         start = stored.start
-        if start.status == _PENDING != stored.status:
-            start = start._replace(status=ExecutionStatus.RUNNING)  # it had its turn
+        # The row has the status of its start; it may have had its turn, or wait for another one.
+        waits = stored.status == _PENDING
+        start = start._replace(status=ExecutionStatus.PENDING if waits else ExecutionStatus.RUNNING)
         plan = self._plans.known(start.namespace, start.workflow, start.revision)
         if plan is None:
             plan = await self._plans.plan(start.namespace, start.workflow, start.revision)

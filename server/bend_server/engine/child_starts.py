@@ -196,10 +196,11 @@ class ChildStarts:
         """Gather a child's start with its parent's event. No await in here."""
         ready = work[0]
         parent = ready.state.start
+        timeout_us = ready.state.plan.tasks[ready.task].timeout_us
         key: str | None = None
         partition = partition_of(parent.id)
         if plan.concurrency is not None:
-            probe = self._starts.child(parent, ready.task, partition, plan, data, None)
+            probe = self._starts.child(parent, ready.task, partition, plan, data, None, timeout_us)
             try:
                 key = plan.concurrency.key(ExecutionScope(machine.begin(plan, probe)))
             except (ExpressionError, NeedsBlob) as error:
@@ -207,7 +208,7 @@ class ChildStarts:
                 self.verdict(work, TaskStatus.FAILED, failure)
                 return
             partition = partition_of_key(plan.namespace, plan.workflow, key)
-        row = self._starts.child(parent, ready.task, partition, plan, data, key)
+        row = self._starts.child(parent, ready.task, partition, plan, data, key, timeout_us)
         if not self._steps.begin_child(ready, row.id, row.public_id, self._clock.now_us()):
             return
         starting = Starting(

@@ -51,7 +51,7 @@ _REASONS = {
     int(ExecutionStatus.CANCELLED): "CHILD_CANCELLED",
     int(ExecutionStatus.TIMED_OUT): "CHILD_TIMED_OUT",
 }
-Retry = Callable[[int, int, str, str], Awaitable[bool]]
+Retry = Callable[[int, int, str, str, int], Awaitable[bool]]
 Cancel = Callable[[int, str, str, str], Awaitable[ExecutionStatus]]
 
 
@@ -89,7 +89,7 @@ class Children:
         self.verdict: Verdict
         self.cancel: Cancel
         self.retry: Retry
-        self.ask_retry: Callable[[int, int, int, str, str], None]
+        self.ask_retry: Callable[[int, int, int, str, str, int], None]
         self.wait: Callable[[int, float], Awaitable[object]]
         self.durable: Callable[[], Awaitable[None]]
         self.anew: Callable[[Work], None]
@@ -301,13 +301,14 @@ class Children:
     async def _retry(self, wish: ChildWish) -> None:
         parent = await self._adoption.load(wish.parent)
         known = None if parent is None else parent.child(wish.task, wish.item)
-        if known is not None and known.id == wish.child:
+        if parent is not None and known is not None and known.id == wish.child:
             reason = wish.reason or "the parent retries"
+            timeout_us = parent.plan.tasks[wish.task].timeout_us
             if self._live.claims(wish.child):
-                if not await self.retry(wish.child, known.run, reason, wish.actor):
+                if not await self.retry(wish.child, known.run, reason, wish.actor, timeout_us):
                     await self.not_again(wish.parent, wish.child)
             else:
-                self.ask_retry(wish.parent, wish.child, known.run, reason, wish.actor)
+                self.ask_retry(wish.parent, wish.child, known.run, reason, wish.actor, timeout_us)
                 self._follow(wish.child)
 
     async def not_again(self, parent: int, child: int) -> None:
@@ -347,7 +348,9 @@ def _outcome(unit: Unit, try_: int, row: ChildRow, now_us: int) -> Outcome:
             error.get("message", "") or f"the child ended {ExecutionStatus(row.status).name}",
             details=orjson.dumps({"child": str(row.execution), "error": error}),
         )
-        return _failed(unit, try_, failure, now_us)
+        return _failed(unit, try_, failure, row.finished_us or now_us)._replace(
+            started_us=started_ms(row.execution) * 1000
+        )
     output = b"null" if row.output is None and row.blob is None else row.output
     return Outcome(
         *unit,

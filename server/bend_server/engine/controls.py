@@ -21,7 +21,7 @@ from bend_server.core.errors import (
     NotPermitted,
     WrongState,
 )
-from bend_server.core.model import EXECUTION_TERMINAL, ExecutionStatus
+from bend_server.core.model import EXECUTION_TERMINAL, ExecutionStatus, StartRow
 from bend_server.core.state import ExecutionState
 from bend_server.core.waits import SignalTaken
 from bend_server.engine.adoption import Adoption
@@ -53,6 +53,8 @@ class Controls:
 
     Args:
         start_here: starts executions whose partition belongs here.
+        must_wait: whether an execution that has ended has to wait for a slot of its key; raises
+            WrongState when it may not.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class Controls:
         self._adoption = adoption
         self._busy: dict[str, asyncio.Event] = {}
         self.start_here: StartHere
+        self.must_wait: Callable[[StartRow], bool]
         self._verbs: dict[str, Verb] = {
             "pause": self._pause,
             "resume": self._resume,
@@ -102,19 +105,32 @@ class Controls:
         except TimeoutError as error:
             raise DependencyDown("the command was not committed in time") from error
 
-    async def retry_child(self, child: int, run: int, reason: str, actor: str) -> bool:
-        """Open a child's run `run`, because its parent does the task again.
+    async def retry_child(
+        self, child: int, run: int, reason: str, actor: str, timeout_us: int
+    ) -> bool:
+        """Open a child's run `run`, because its parent does the task again, with its timeout.
 
         False: the child cannot do anything again: it has completed, was compensated, or is unknown.
         """
 
         def verb(state: ExecutionState) -> bool:
-            return state.run < run and self._steps.retry(state, reason, actor, self._clock.now_us())
+            if state.run >= run or (state.terminal and not self._has_turn(state)):
+                return False
+            now_us, queued = self._clock.now_us(), state.terminal and self.must_wait(state.start)
+            return self._steps.retry(state, reason, actor, now_us, timeout_us, queued=queued)
 
         state, opened = await self._adoption.reopen(child, verb)
         if opened:
             await self.durable()
         return opened or (state is not None and (not state.terminal or state.run >= run))
+
+    def _has_turn(self, state: ExecutionState) -> bool:
+        """Return whether a child that has ended may run again, now or later."""
+        try:
+            self.must_wait(state.start)
+        except WrongState:
+            return False
+        return True
 
     async def _pause(self, command: Command) -> Result:
         state = await self._loaded(command.execution)
@@ -156,12 +172,15 @@ class Controls:
                     root=root,
                     execution=state.public_id,
                 )
+            queued = state.terminal and self.must_wait(state.start)
             if task is None:
-                return self._steps.retry(state, command.retry, command.actor, now_us)
+                return self._steps.retry(state, command.retry, command.actor, now_us, queued=queued)
             index = state.plan.index.get(task)
             if index is None:
                 raise InvalidInput(f"the workflow has no task {task}", task=task)
-            return self._steps.reset(state, index, command.reset.reason, command.actor, now_us)
+            return self._steps.reset(
+                state, index, command.reset.reason, command.actor, now_us, queued=queued
+            )
 
         state, opened = await self._adoption.reopen(command.execution, verb)
         if state is None:
@@ -236,7 +255,10 @@ class Controls:
         if verb == "signal":
             return Result(status=ExecutionStatus.RUNNING, delivered=answer == b"1")
         state = self._live.states.get(command.execution)
-        status = ExecutionStatus.RUNNING if state is None else state.status
+        if state is not None:
+            return Result(status=state.status, run=int(answer))
+        known = await self._store.statuses([command.execution])  # it may wait for its turn
+        status = known.get(command.execution, ExecutionStatus.RUNNING)
         return Result(status=status, run=int(answer))
 
     async def _decide(self, command: Command) -> Result:

@@ -88,7 +88,7 @@ class Mailbox:
         self._jobs = jobs
         self._look = asyncio.Event()
         self.owner_slot: OwnerSlot
-        self.retry: Callable[[int, int, str, str], Awaitable[bool]]
+        self.retry: Callable[[int, int, str, str, int], Awaitable[bool]]
         self.refused: Callable[[int, int, str, str], Awaitable[None]]
         self.not_again: Callable[[int, int], Awaitable[None]]
 
@@ -99,7 +99,9 @@ class Mailbox:
             body[name] = None if body[name] is None else body[name].decode()
         self._put(row.parent or 0, row.partition, start_key(row.id), START, body)
 
-    def ask_retry(self, parent: int, child: int, run: int, reason: str, actor: str) -> None:
+    def ask_retry(
+        self, parent: int, child: int, run: int, reason: str, actor: str, timeout_us: int
+    ) -> None:
         """Have a child retried by its owner."""
         body: dict[str, object] = {
             "child": child,
@@ -107,6 +109,7 @@ class Mailbox:
             "run": run,
             "reason": reason,
             "actor": actor,
+            "timeout_us": timeout_us,
         }
         self._put(parent, partition_of(child), f"retry/{child}/{run}", RETRY, body)
 
@@ -190,7 +193,8 @@ class Mailbox:
             await self._start(letter, body)
         elif letter.kind == RETRY:
             child, run = body["child"], body["run"]
-            if not await self.retry(child, run, body["reason"], body["actor"]):
+            timeout_us = body.get("timeout_us", 0)  # letters of older engines have none
+            if not await self.retry(child, run, body["reason"], body["actor"], timeout_us):
                 parent = body["parent"]
                 key, told = f"refused/{child}/{run}", {"child": child, "parent": parent}
                 self._put(child, partition_of(parent), key, NOT_AGAIN, told)

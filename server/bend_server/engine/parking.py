@@ -107,7 +107,7 @@ class Parking:
         moved: set[int] | None = None
         for park in parks:
             state = self._live.states.get(park.execution)
-            if state is None or state.status == _PENDING_EXECUTION:
+            if state is None:
                 continue
             if park.wake_at_us == 0:
                 # It came back, perhaps for no more than a look.
@@ -117,7 +117,9 @@ class Parking:
                 continue
             if moved is None:
                 moved = _executions_of(self._commits.gathering.effects)
-            if park.execution not in moved and self._quiet(state, now_us, self._after_us // 2):
+            waits = state.status == _PENDING_EXECUTION
+            quiet = waits or self._quiet(state, now_us, self._after_us // 2)
+            if quiet and park.execution not in moved:
                 self._drop(state)
             else:
                 self._take_back(state)

@@ -252,6 +252,7 @@ class Parts:
         self.adoption.follow = self.settlement.follow
         self.adoption.adopted = self.children.adopted
         self.adoption.recovered = self.parking.recovered
+        self.adoption.contended = self.queues.contended
         self.adoption.reopened = self.queues.reopened
         self.timers.fire = self.due.fire
         self.timers.expire = self.due.expire
@@ -262,6 +263,7 @@ class Parts:
         self.controls.start_here = self._start_here
         self.queues.displace = self.commands.displace
         self.children.cancel = self._cancel
+        self.controls.must_wait = self.queues.must_wait
         self.children.retry = self.mailbox.retry = self.controls.retry_child
         self.children.ask_retry = self.mailbox.ask_retry
         self.children.wait = self.waits.wait

@@ -10,10 +10,11 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from bend_server.core.errors import Conflict, DependencyDown, DomainError
+from bend_server.core.errors import Conflict, DependencyDown, DomainError, WrongState
 from bend_server.core.ids import EPOCH_MS, PARTITIONS, make_id
 from bend_server.core.model import ExecutionStatus, StartRow
 from bend_server.core.plan import ConcurrencyStrategy
+from bend_server.core.state import ExecutionState
 from bend_server.engine.adoption import Adoption
 from bend_server.engine.commits import Commits
 from bend_server.engine.gathering import Starting
@@ -136,9 +137,40 @@ class Queues:
         """Hear that an execution with a key has ended, whether it ran or waited."""
         self._leave(row)
 
-    def reopened(self, row: StartRow) -> None:
-        """Hear that an execution with a key runs again: it takes its slot, free or not."""
-        self._slots(row).running[row.id] = None
+    async def contended(self, row: StartRow) -> None:
+        """Find out what the key of an execution allows, before it may run again."""
+        slots = self._slots(row)
+        if not slots.limit:
+            await self._learn(_key(row), slots)
+
+    def must_wait(self, row: StartRow) -> bool:
+        """Return whether an execution that has ended has to wait for its turn to run again.
+
+        With `cancel_oldest` it takes its slot, free or not.
+
+        Raises:
+            WrongState: it may not even wait, because of `cancel_newest`.
+        """
+        slots = None if row.concurrency_key is None else self._keys.get(_key(row))
+        if slots is None or not slots.limit or slots.strategy == ConcurrencyStrategy.CANCEL_OLDEST:
+            return False
+        full = len(slots.running) >= slots.limit or slots.waiting > 0
+        if full and slots.strategy == ConcurrencyStrategy.CANCEL_NEWEST:
+            raise WrongState(
+                "as many executions with its concurrency key run as may", reason=CONCURRENCY_LIMIT
+            )
+        return full
+
+    def reopened(self, state: ExecutionState) -> None:
+        """Hear that an execution with a key runs again, or waits for its turn to."""
+        row = state.start
+        slots = self._slots(row)
+        if state.status != _PENDING:
+            slots.running[row.id] = None
+            return
+        slots.waiting += 1
+        self._busy.set()
+        self._commits.gathering.parks.append(Park(row.id, state.deadline_us or None))
 
     def _leave(self, row: StartRow) -> None:
         key = _key(row)

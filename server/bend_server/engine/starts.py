@@ -222,9 +222,16 @@ class Starts:
             gathering.starts.append(starting)
 
     def child(
-        self, parent: StartRow, task: int, partition: int, plan: Plan, data: bytes, key: str | None
+        self,
+        parent: StartRow,
+        task: int,
+        partition: int,
+        plan: Plan,
+        data: bytes,
+        key: str | None,
+        timeout_us: int,
     ) -> StartRow:
-        """Return the row of a child that is about to start."""
+        """Return the row of a child that is about to start; its task's timeout bounds it, too."""
         now_us = self._clock.now_us()
         wish = StartCommand(
             namespace=plan.namespace,
@@ -239,8 +246,13 @@ class Starts:
             actor=parent.actor,
             trace=parent.trace,
         )
-        return self._row(wish, plan, now_us, partition, key)._replace(
-            parent=parent.id, parent_task=task, root=parent.root or parent.id
+        row = self._row(wish, plan, now_us, partition, key)
+        bound_us = now_us + timeout_us
+        return row._replace(
+            parent=parent.id,
+            parent_task=task,
+            root=parent.root or parent.id,
+            deadline_us=min(row.deadline_us or bound_us, bound_us),
         )
 
     def _row(

@@ -83,19 +83,46 @@ class Steps:
             state, lambda effects: machine.unpause(state, actor, now_us, self._chance, effects)
         )
 
-    def retry(self, state: ExecutionState, reason: str, actor: str, now_us: int) -> bool:
+    def retry(
+        self,
+        state: ExecutionState,
+        reason: str,
+        actor: str,
+        now_us: int,
+        timeout_us: int = 0,
+        *,
+        queued: bool = False,
+    ) -> bool:
         """Open a new run with what did not complete."""
         return self._opening(
             state,
-            lambda effects: machine.retry(state, reason, actor, now_us, self._chance, effects),
+            lambda effects: machine.retry(
+                state,
+                reason,
+                actor,
+                now_us,
+                self._chance,
+                effects,
+                timeout_us=timeout_us,
+                queued=queued,
+            ),
         )
 
-    def reset(self, state: ExecutionState, task: int, reason: str, actor: str, now_us: int) -> bool:
+    def reset(
+        self,
+        state: ExecutionState,
+        task: int,
+        reason: str,
+        actor: str,
+        now_us: int,
+        *,
+        queued: bool = False,
+    ) -> bool:
         """Open a new run from a task on."""
         return self._opening(
             state,
             lambda effects: machine.reset(
-                state, task, reason, actor, now_us, self._chance, effects
+                state, task, reason, actor, now_us, self._chance, effects, queued=queued
             ),
         )
 

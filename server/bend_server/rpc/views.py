@@ -195,6 +195,11 @@ def waiting_sentences(plan: Plan, overlay: Sequence[TaskOverlay]) -> list[str]:
     ][:100]
 
 
+def task_sentences(tasks: Sequence[TaskView]) -> list[str]:
+    """Return why tasks wait as their views have it, one sentence a task, at most 100."""
+    return [f"{view.task}: {view.waiting}" for view in tasks if view.waiting][:100]
+
+
 def duration_ms(summary: ExecutionSummary, now_us: int) -> int:
     """Return milliseconds from start to finish, or to now; fits an int32."""
     end_us = now_us if summary.finished_us is None else summary.finished_us

@@ -95,6 +95,7 @@ class ReadRpcs:
         summary = await rooms.with_output(summary)
         overlay = [] if views.is_terminal(summary.status) else rooms.engine.waiting(summary.id)
         tasks: list[views.TaskView] | None = None
+        every: list[views.TaskView] = []
         if request.include_tasks or call.rest:
             every = await execution_tasks(rooms, summary, overlay)
             left = OUTPUT_BYTES_MAX - len(summary.output or b"") - len(summary.input or b"")
@@ -103,6 +104,8 @@ class ReadRpcs:
         if not waiting and any(entry.waiting for entry in overlay):
             plan = await rooms.plans.plan(summary.namespace, summary.workflow, summary.revision)
             waiting = views.waiting_sentences(plan, overlay)
+        if not waiting and tasks:
+            waiting = views.task_sentences(every)  # parked, or elsewhere: rows tell
         parent, rerun_of = await self._relatives(summary)
         now_us = rooms.clock.now_us()
         if call.rest:
