@@ -303,6 +303,15 @@ def test_a_builder_is_deployed_by_its_name(engine: FakeEngine) -> None:
     assert request.document.content_type == "application/json"
 
 
+def test_a_document_is_no_name(engine: FakeEngine) -> None:
+    async def scenario() -> None:
+        async with Client(engine.url) as client:
+            await client.start(Workflow("built"))  # type: ignore[arg-type]
+
+    with pytest.raises(TypeError, match=r"deploy\(\)\), not a Workflow"):
+        asyncio.run(scenario())
+
+
 def test_lists_follow_the_pages(engine: FakeEngine) -> None:
     engine.script["ListExecutions"] = [
         pb.ListExecutionsResponse(executions=[execution()], next_page_token="p2"),

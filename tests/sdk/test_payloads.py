@@ -31,7 +31,17 @@ def test_what_is_no_json_is_refused(text: bytes) -> None:
         payloads.loads(text)
 
 
-@pytest.mark.parametrize("value", [object(), {1: 2**80}, [2**80, float("nan")], {"a": {3}}])
+@pytest.mark.parametrize(
+    "value",
+    [
+        object(),
+        {1: 2**80},
+        [2**80, float("nan")],
+        {"a": {3}},
+        float("nan"),
+        {"scores": [0.5, (None, {"x": float("inf")})]},
+    ],
+)
 def test_what_json_cannot_carry_is_refused(value: object) -> None:
     with pytest.raises(TypeError):
         payloads.dumps(value)

@@ -383,6 +383,8 @@ def start_request(
     labels: Mapping[str, str] | None,
 ) -> pb.StartRequest:
     """Make a start request; a request id of its own makes it safe to repeat."""
+    if not isinstance(workflow, str):
+        raise TypeError(f"name a stored workflow (see deploy()), not a {type(workflow).__name__}")
     body = parameters if isinstance(parameters, bytes) else payloads.dumps(parameters or {})
     return pb.StartRequest(
         workflow=workflow,

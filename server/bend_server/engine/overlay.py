@@ -124,8 +124,8 @@ class Overlay:
         lane = self._dispatch.lanes.lane(state.start.namespace, state.plan.tasks[task])
         if not lane.route(self._routes):
             return f"no instance of {lane.wish()}"
-        busy = f"instances of {lane.wish()} are busy; {lane.count} tasks wait"
-        return busy if lane.count else ""
+        count = lane.count
+        return f"instances of {lane.wish()} are busy; {count} tasks wait" if count else ""
 
 
 def _instant(us: int) -> str:

@@ -4,10 +4,13 @@ import json
 import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import orjson
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 COLOURS = {
     "COMPLETED": "green",
@@ -22,6 +25,8 @@ COLOURS = {
     "SKIPPED": "bright_black",
 }
 PLAIN_WIDTH = 160
+WRAPPED_MIN = 20
+GAP = 2
 
 
 def note(text: str) -> None:
@@ -45,7 +50,7 @@ def compact(data: bytes, width: int) -> str:
 
 
 def print_table(columns: Iterable[str], rows: Iterable[Iterable[str]], *, empty: str) -> None:
-    """Print a table; statuses get their colour, long cells wrap on a terminal only.
+    """Print a table. On a terminal the widest column wraps; too narrow a one gets records.
 
     Args:
         columns: headings; a column named `status` is coloured.
@@ -53,18 +58,38 @@ def print_table(columns: Iterable[str], rows: Iterable[Iterable[str]], *, empty:
         empty: said on stderr when there are no rows.
     """
     from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
 
     names = list(columns)
     lines = [list(row) for row in rows]
     if not lines:
         note(empty)
         return
-    terminal = sys.stdout.isatty()
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for name in names:
-        table.add_column(name, overflow="fold", no_wrap=not terminal)
+    widths = [max(len(line[at]) for line in [names, *lines]) for at in range(len(names))]
+    whole = sum(widths) + GAP * len(names)
+    widest = widths.index(max(widths))
+    if sys.stdout.isatty():
+        console = Console()
+        if console.width >= whole - max(0, widths[widest] - WRAPPED_MIN):
+            console.print(_table(names, lines, widest))
+        else:
+            _print_records(names, lines)
+        return
+    # A pipe gets whole cells, however long: `cut` and `grep` read them.
+    console = Console(width=max(PLAIN_WIDTH, whole), no_color=True, highlight=False)
+    with console.capture() as capture:
+        console.print(_table(names, lines, None))
+    for text in capture.get().splitlines():
+        click.echo(text.rstrip())
+
+
+def _table(names: list[str], lines: list[list[str]], wraps: int | None) -> "Table":
+    """Return a table in which one column at most may wrap."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, GAP, 0, 0))
+    for at, name in enumerate(names):
+        table.add_column(name, overflow="fold", no_wrap=at != wraps)
     for line in lines:
         table.add_row(
             *(
@@ -72,19 +97,18 @@ def print_table(columns: Iterable[str], rows: Iterable[Iterable[str]], *, empty:
                 for name, cell in zip(names, line, strict=True)
             )
         )
-    if terminal:
-        Console().print(table)
-        return
-    # A pipe gets whole cells, however long: `cut` and `grep` read them.
-    wanted = max(
-        PLAIN_WIDTH,
-        sum(max(len(line[at]) for line in [names, *lines]) + 2 for at in range(len(names))),
-    )
-    console = Console(width=wanted, no_color=True, highlight=False)
-    with console.capture() as capture:
-        console.print(table)
-    for text in capture.get().splitlines():
-        click.echo(text.rstrip())
+    return table
+
+
+def _print_records(names: list[str], lines: list[list[str]]) -> None:
+    """Print a line a cell: what names a row is copied, so it is never broken or cut."""
+    width = max(map(len, names[1:]), default=0)
+    for line in lines:
+        click.secho(line[0], bold=True)
+        for name, cell in zip(names[1:], line[1:], strict=True):
+            if cell:
+                shown = click.style(cell, fg=COLOURS.get(cell)) if name == "status" else cell
+                click.echo(f"  {name:<{width}}  {shown}")
 
 
 def counted(count: int, noun: str) -> str:

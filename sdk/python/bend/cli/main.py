@@ -233,7 +233,9 @@ def main() -> None:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     code: object = exits.OK
     try:
-        code = cli.main(prog_name="bend", standalone_mode=False)
+        # click itself does not know NO_COLOR; None leaves it to whether a terminal reads.
+        color = False if os.environ.get("NO_COLOR") else None
+        code = cli.main(prog_name="bend", standalone_mode=False, color=color)
     except click.ClickException as error:
         error.show()
         code = exits.USAGE
