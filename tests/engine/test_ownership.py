@@ -2,10 +2,12 @@
 
 import asyncio
 from dataclasses import replace
+from unittest.mock import patch
 
 from bend.internal.v1 import control_pb2
 from bend_server.core.ids import PARTITIONS, partition_of
 from bend_server.core.model import ExecutionStatus
+from bend_server.engine.adoption import Adoption
 from bend_server.ports.queue import RESULTS
 from tests.engine.house import (
     House,
@@ -185,6 +187,29 @@ async def test_open_keys_are_answered(house: House) -> None:
     lost = [state.NOT_MINE in response.states, first.owns(outcome.execution)]
     assert lost in ([True, True], [False, False])
     assert response.epoch > 0
+
+
+@housed
+async def test_old_frames_of_many_ended_executions_cost_one_reading(house: House) -> None:
+    """A killed queue brings acked frames back; the engine, started with it, remembers none."""
+    first = await house.engine("e1")
+    executor = await house.executor()
+    plan = await house.workflow(chain(1))
+    ids = [(await begin(first, plan)).execution for _ in range(20)]
+    for execution in ids:
+        await finish(first, execution)
+    await house.crash(first)
+    await house.engine("e2")
+    request = control_pb2.OpenKeysRequest()
+    for execution in (*ids, ids[0] + 64):
+        request.keys.add(execution=execution, task=0, **{"try": 1})
+    with patch.object(Adoption, "load", autospec=True, return_value=None) as load:
+        data = await executor.queue.request("engine.open.0", request.SerializeToString(), 2.0)
+    response = control_pb2.OpenKeysResponse.FromString(data)
+    assert set(response.states) == {control_pb2.OpenKeysResponse.CLOSED}
+    assert len(response.states) == 21
+    # Only what SQL does not know as ended.
+    assert load.await_count == 1
 
 
 @housed

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from google.protobuf.message import DecodeError
 
@@ -26,6 +26,7 @@ from bend_server.engine.controls import Controls
 from bend_server.engine.live import Live
 from bend_server.engine.options import Counters
 from bend_server.engine.overlay import Overlay
+from bend_server.engine.results import ID_MAX
 from bend_server.engine.steps import Steps
 from bend_server.engine.waits import Waits
 from bend_server.engine.watch import Watches
@@ -36,6 +37,7 @@ from bend_server.ports.store import EngineStore
 FORWARD_S = 5.0
 FORWARDS_MAX = 5
 FORWARD_PAUSE_S = 0.3
+STATUSES_MAX = 1000
 FAILED_PRECONDITION = 9
 UNAVAILABLE = 14
 # google.rpc.Code of what an owner answers.
@@ -222,16 +224,33 @@ class Commands:
             return control_pb2.OpenKeysResponse().SerializeToString()
         lease = self._live.lease
         response = control_pb2.OpenKeysResponse(epoch=0 if lease is None else lease.epoch)
+        ended = await self._ended(request.keys)
         for key in request.keys:
-            response.states.append(await self._is_open(key))
+            response.states.append(await self._is_open(key, ended))
         self._counters.add("keys_asked", len(request.keys))
         return response.SerializeToString()
 
-    async def _is_open(self, key: control_pb2.TaskKey) -> _State:
+    async def _ended(self, keys: Sequence[control_pb2.TaskKey]) -> frozenset[int]:
+        """Return which of the executions that are not in memory have ended, in one reading.
+
+        After a restart those are most of them: a queue that was killed brings back old frames.
+        """
+        live = self._live
+        unknown = {key.execution: None for key in keys if key.execution not in live.states}
+        wanted = [
+            id_ for id_ in unknown if id_ <= ID_MAX and live.owns(id_) and id_ not in live.recent
+        ]
+        try:
+            known = await self._store.statuses(wanted[:STATUSES_MAX]) if wanted else {}
+        except DependencyDown:
+            return frozenset()
+        return frozenset(id_ for id_, status in known.items() if status in EXECUTION_TERMINAL)
+
+    async def _is_open(self, key: control_pb2.TaskKey, ended: frozenset[int]) -> _State:
         execution = key.execution
         state = self._live.states.get(execution)
         if state is None:
-            if execution in self._live.recent:
+            if execution in self._live.recent or execution in ended:
                 return control_pb2.OpenKeysResponse.CLOSED
             if not self._live.owns(execution):
                 return control_pb2.OpenKeysResponse.NOT_MINE
