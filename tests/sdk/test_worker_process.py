@@ -30,13 +30,18 @@ def stuck() -> None:
 Worker([told, stuck], drain_timeout=float(sys.argv[1])).run()
 """
 SEVERAL = """
+import sys
 from bend import Worker, component
 
 def served(name, credit):
     @component(name)
     async def answer() -> str:
         return name
-    return Worker([answer], credit=credit, on_stop=lambda: print("closed", name, flush=True))
+    def closed() -> None:
+        # Both end at once, each in its own thread: a line is written as one piece.
+        sys.stdout.write(f"closed {name}\\n")
+        sys.stdout.flush()
+    return Worker([answer], credit=credit, on_stop=closed)
 
 Worker.run_all([served("p.fast", 64), served("p.slow", 2)])
 """

@@ -14,8 +14,10 @@ FUNCTION_LINES_MAX = 60
 
 def tracked(*patterns: str) -> list[Path]:
     """Return the files of the checkout that git tracks or would track."""
+    # The checkout may belong to another user than the one who tests it.
+    git = ("git", "-c", "safe.directory=*")
     listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *patterns],
+        [*git, "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *patterns],
         cwd=ROOT,
         check=True,
         capture_output=True,

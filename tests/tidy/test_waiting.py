@@ -4,9 +4,11 @@
 """
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.kit.streams import needs_machine
 from tests.tidy.test_house_rules import ROOT, tracked
 
 # Their seconds are virtual, or a benchmark's load.
@@ -55,6 +57,46 @@ def test_no_test_sleeps_for_a_fixed_time() -> None:
     unknown = [line for function, line in found if function not in ALLOWED]
     assert not unknown, f"a fixed sleep: {unknown}"
     assert {function for function, _ in found} == set(ALLOWED)
+
+
+CLOCKS = ("monotonic()", "perf_counter()", "process_time()", "time.time()")
+
+
+def judged_times(node: ast.AST) -> Iterator[int]:
+    """Yield the line of each assertion that compares a time that went by."""
+    for child in ast.walk(node):
+        if not isinstance(child, ast.Assert) or not isinstance(child.test, ast.Compare):
+            continue
+        for side in (child.test.left, *child.test.comparators):
+            went_by = isinstance(side, ast.BinOp) and isinstance(side.op, ast.Sub)
+            if went_by and any(clock in ast.unparse(side) for clock in CLOCKS):
+                yield child.lineno
+
+
+def test_no_test_fails_for_how_long_something_took() -> None:
+    found = [
+        f"{path.relative_to(ROOT).as_posix()}:{line}"
+        for path in tracked("tests/*.py")
+        for line in judged_times(ast.parse(path.read_text(encoding="utf-8")))
+    ]
+    assert not found, f"a figure of time decides: {found}"
+
+
+def test_a_judged_time_is_found() -> None:
+    code = "began = time.monotonic()\nassert time.monotonic() - began < 5\n"
+    assert list(judged_times(ast.parse(code))) == [2]
+    assert not list(judged_times(ast.parse("assert time.monotonic() < deadline")))
+
+
+def test_what_starts_a_mesh_takes_the_machines_lock() -> None:
+    """Beside tests that kill a gateway it could take the port that is free for a moment."""
+    unmarked = [
+        path.relative_to(ROOT).as_posix()
+        for path in tracked("tests/**/test_*.py")
+        if re.search(r"^from bend_server\.bench\.mesh ", path.read_text("utf-8"), re.MULTILINE)
+        and not needs_machine(path)
+    ]
+    assert not unmarked
 
 
 def test_a_fixed_sleep_is_found() -> None:

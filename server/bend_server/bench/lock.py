@@ -1,6 +1,7 @@
 """One lock for what needs the whole machine: benchmarks and tests that kill processes."""
 
 import fcntl
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,11 +17,23 @@ def heavy() -> Iterator[None]:
     if _held:
         yield
         return
-    with LOCK_FILE.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    descriptor = _opened()
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
         _held.append(None)
         try:
             yield
         finally:
             _held.clear()
-            fcntl.flock(file, fcntl.LOCK_UN)
+    finally:
+        os.close(descriptor)
+
+
+def _opened() -> int:
+    """Open the file, which may be another user's: to lock it, reading is enough."""
+    try:
+        return os.open(LOCK_FILE, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        descriptor = os.open(LOCK_FILE, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        os.fchmod(descriptor, 0o644)  # whatever the umask is
+        return descriptor
