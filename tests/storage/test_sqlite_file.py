@@ -66,8 +66,8 @@ async def test_a_file_is_called_what_it_is_called(tmp_path: Path) -> None:
     backend = Backend("sqlite", folder)
     async with backend.open():
         pass
-    assert [path.name for path in tmp_path.iterdir()] == [folder.name]
-    assert (folder / "bend.db").is_file()
+    assert os.listdir(tmp_path) == [folder.name]
+    assert "bend.db" in os.listdir(folder)
 
 
 @in_loop
