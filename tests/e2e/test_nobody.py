@@ -1,5 +1,7 @@
 """`bend up` without any right and without any network: what a laptop on a train has.
 
+Its folder is called as folders are that people name: letters, spaces and signs of all kinds.
+
 Needs root, which can take both away from a process; everybody else runs it without root anyway.
 """
 
@@ -58,8 +60,8 @@ test "$(id -un)" = nobody
 $PYTHON -m bend up --detach >&2
 trap '$PYTHON -m bend down >&2' EXIT
 $PYTHON -m bend components cert greeter >&2
-export BEND_CERT_FILE=$BEND_HOME/certs/component-greeter.pem
-export BEND_KEY_FILE=$BEND_HOME/certs/component-greeter.key
+export BEND_CERT_FILE="$BEND_HOME/certs/component-greeter.pem"
+export BEND_KEY_FILE="$BEND_HOME/certs/component-greeter.key"
 $PYTHON greeter.py 2>greeter.log &
 unset BEND_CERT_FILE BEND_KEY_FILE
 until $PYTHON -m bend components get greeter.hello >/dev/null 2>&1; do :; done
@@ -120,18 +122,22 @@ def environment(home: Path) -> dict[str, str]:
 @pytest.fixture
 def home() -> Iterator[Path]:
     """Return a folder that belongs to nobody."""
-    folder = Path(tempfile.mkdtemp(prefix="bend-nobody-"))
+    outer = Path(tempfile.mkdtemp(prefix="bend-nobody-"))
+    folder = outer / "Zoë's 100% #1? & 東京"
+    folder.mkdir()
     entry = pwd.getpwnam(NOBODY)
-    os.chown(folder, entry.pw_uid, entry.pw_gid)
+    for made in (outer, folder):
+        os.chown(made, entry.pw_uid, entry.pw_gid)
     try:
         yield folder
+        assert [path.name for path in outer.iterdir()] == [folder.name]
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(outer, ignore_errors=True)
 
 
 def test_a_mesh_needs_neither_root_nor_a_network(home: Path) -> None:
     variables = environment(home)
-    (home / "greeter.py").write_text(GREETER)
+    (home / "greeter.py").write_text(GREETER, encoding="utf-8")
     (home / "greet.yaml").write_text(WORKFLOW)
     done = subprocess.run(
         ["bash", "-euc", SCRIPT],

@@ -46,7 +46,8 @@ class Door:
 @pytest.fixture(scope="module")
 def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
     """Run a nats-server with certificates of the product's own authority."""
-    folder = tmp_path_factory.mktemp("nats")
+    # Not every user's name, and so not every home, is ASCII.
+    folder = tmp_path_factory.mktemp("nats") / 'Zoë "Ω" 東京'
     authority = Authority(folder / "certs")
     leaf = authority.leaf("/nats")
     port = free_port()
@@ -62,7 +63,8 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
                 key_file=leaf.key,
                 trust_domain=TRUST_DOMAIN,
             )
-        )
+        ),
+        encoding="utf-8",
     )
     with running([program(), "-c", str(config)], folder / "nats.log", GOMAXPROCS="1"):
         wait_until(lambda: listens(port), what="nats-server listens")

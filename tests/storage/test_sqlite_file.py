@@ -59,6 +59,18 @@ async def test_the_lock_dies_with_its_process(tmp_path: Path) -> None:
 
 
 @in_loop
+async def test_a_file_is_called_what_it_is_called(tmp_path: Path) -> None:
+    """A `?` in a folder's name once cut the name there: the data lay beside the data folder."""
+    folder = tmp_path / "who? me & 100% #1 %41 é"
+    folder.mkdir()
+    backend = Backend("sqlite", folder)
+    async with backend.open():
+        pass
+    assert os.listdir(tmp_path) == [folder.name]
+    assert "bend.db" in os.listdir(folder)
+
+
+@in_loop
 async def test_each_start_has_a_larger_epoch_and_may_own_all(tmp_path: Path) -> None:
     backend = Backend("sqlite", tmp_path)
     epochs = []

@@ -88,7 +88,10 @@ SUBJECTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 
 
 def render(settings: NatsSettings) -> str:
-    """Return the configuration file's content (JSON, which nats-server reads as its own form)."""
+    r"""Return the configuration file's content (JSON, which nats-server reads as its own form).
+
+    Its strings know fewer escapes than JSON's: no `\u00e4`, so letters stand as they are.
+    """
     return json.dumps(
         {
             "host": settings.address,
@@ -113,6 +116,7 @@ def render(settings: NatsSettings) -> str:
             "authorization": {"users": [_user(settings.trust_domain, role) for role in SUBJECTS]},
         },
         indent=1,
+        ensure_ascii=False,
     )
 
 

@@ -1,5 +1,6 @@
 """Open the stores that a URL names: the one factory for composition roots."""
 
+import re
 from pathlib import Path
 
 from sqlalchemy import URL, make_url
@@ -14,13 +15,16 @@ from bend_server.storage.sqlite import SqliteDatabase
 from bend_server.storage.sqlite_commit import SqliteEngineStore
 from bend_server.storage.stores import Stores
 
+SQLITE = re.compile(r"sqlite(?:\+\w+)?:///(.+)", re.DOTALL)
+
 
 async def open_store(url: str, clock: Clock) -> Stores:
     """Open a database, migrate it, and return its stores.
 
     Args:
         url: `sqlite:///relative/file`, `sqlite:////absolute/file` or
-            `postgresql+asyncpg://user@host/name`.
+            `postgresql+asyncpg://user@host/name`. A file's name stands as it is: no letter of it
+            is encoded, and `?` begins no options.
         clock: this machine's clock, without any offset: leases tell the database's offset to it.
 
     Raises:
@@ -28,13 +32,13 @@ async def open_store(url: str, clock: Clock) -> Stores:
             newer release (SchemaTooNew).
         DependencyDown: the database cannot be reached.
     """
+    file = SQLITE.fullmatch(url)
+    if file is not None and file[1] != ":memory:":
+        return await _open_sqlite(Path(file[1]), clock)
     try:
         parsed = make_url(url)
     except ArgumentError as error:
         raise OpenError("the database URL cannot be read") from error
-    name = parsed.get_backend_name()
-    if name == "sqlite" and parsed.database and parsed.database != ":memory:":
-        return await _open_sqlite(Path(parsed.database), clock)
     if parsed.drivername == "postgresql+asyncpg":
         return await _open_postgres(parsed, clock)
     raise OpenError(
