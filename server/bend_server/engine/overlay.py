@@ -90,7 +90,9 @@ class Overlay:
         handout = self._windows.by_key.get(key)
         if handout is None:
             why = self._reason(state, task, key)
-            return TaskOverlay(task, item, _WAITING, attempt, try_, "", 0, why, state.seq)
+            # Without a reason it is on its way out: no window has it yet, no lane any more.
+            status = _WAITING if why or state.plan.tasks[task].kind else _SCHEDULED
+            return TaskOverlay(task, item, status, attempt, try_, "", 0, why, state.seq)
         # Handed out: then the rows that opened the try are durable.
         worker, since_us = self.workers.get(key, ("", handout.sent_us))
         status = _RUNNING if worker else _SCHEDULED
@@ -122,7 +124,8 @@ class Overlay:
         lane = self._dispatch.lanes.lane(state.start.namespace, state.plan.tasks[task])
         if not lane.route(self._routes):
             return f"no instance of {lane.wish()}"
-        return f"instances of {lane.wish()} are busy; {lane.count} tasks wait"
+        busy = f"instances of {lane.wish()} are busy; {lane.count} tasks wait"
+        return busy if lane.count else ""
 
 
 def _instant(us: int) -> str:

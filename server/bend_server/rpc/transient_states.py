@@ -64,11 +64,14 @@ class TransientStates:
             unit = (entry.task, entry.item)
             if unit in self._ended:
                 continue
-            if not entry.waiting:
+            if entry.after > seq:
+                if entry is newest[unit]:
+                    self._kept.append(entry)
+            elif not entry.waiting:
                 if entry.try_ > self._closed.get(unit, 0):
                     shown.append(entry)
             elif entry is newest[unit]:
-                (waits if entry.after <= seq else self._kept).append(entry)
+                waits.append(entry)
         return [entry for entry in [*shown, *waits] if self._new(entry)]
 
     def _new(self, entry: TaskOverlay) -> bool:
