@@ -90,7 +90,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, Unreadable):
         raise TerminalError(
             "SQL_TYPE",
-            "a json value is nested too deeply, or has a number beyond all doubles: cast it to text",
+            "a json value is nested too deeply or has a number beyond all doubles: cast it to text",
         )
     if isinstance(value, dict) or hasattr(value, "items"):
         return {str(key): plain(one) for key, one in value.items()}
