@@ -14,11 +14,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from bend.errors import ConfigurationError
+from bend.platforms import require_platform
 from bend.settings import check_environment
 
 MASK = "***"
 PORT_MAX = 65_535
 LEVELS = ("debug", "info", "warning", "error")
+DATABASES = ("sqlite", "postgresql+asyncpg")
+QUEUES = ("tls", "nats")
 _SECRET = frozenset(("token",))
 
 
@@ -50,6 +53,29 @@ def _port(least: int) -> Any:
         return port
 
     return parse
+
+
+def _database(value: object) -> str:
+    """Read a database's URL as far as it tells which database it is; the driver reads the rest."""
+    text = str(value)
+    scheme, found, place = text.partition("://")
+    if not found or not place.strip("/") or scheme not in DATABASES:
+        raise _Refused(f"not a database that Bend knows: {masked_url(text)!r}")
+    return text
+
+
+def _servers(value: object) -> str:
+    """Read one or more addresses of NATS."""
+    text = str(value)
+    for one in text.split(","):
+        try:
+            parts = urlsplit(one.strip())
+            usable = parts.scheme in QUEUES and parts.hostname and (parts.port or 0) >= 0
+        except ValueError:
+            usable = False
+        if not usable:
+            raise _Refused(f"not an address of NATS: {masked_url(one)!r}")
+    return text
 
 
 def _choice(*choices: str) -> Any:
@@ -89,11 +115,11 @@ class Settings:
     namespace: str = _setting("", _text(), "Namespace of clients. Default: the identity's own.")
     database_url: str = _setting(
         "",
-        _text(),
+        _database,
         "postgresql+asyncpg://… or sqlite:///path. Default: $BEND_HOME/bend.db.",
     )
     nats_url: str = _setting(
-        "", _text(), "tls://host:port of NATS, commas between several. Default: started here."
+        "", _servers, "tls://host:port of NATS, commas between several. Default: started here."
     )
     https_port: int | None = _setting(
         None,
@@ -207,8 +233,10 @@ def load(environment: Mapping[str, str] | None = None, **flags: Any) -> Settings
 
     Raises:
         ConfigurationError: an unknown BEND_ name (with the nearest known one), or a value out
-            of bounds (with the variable's name and its description).
+            of bounds (with the variable's name and its description), or a system on which Bend
+            does not run.
     """
+    require_platform()
     variables = os.environ if environment is None else environment
     check_environment(variables)
     given: dict[str, Any] = {}
@@ -235,7 +263,10 @@ def masked_url(text: str) -> str:
     """Return a URL without its password and query; any other text as it is."""
     if "://" not in text:
         return text
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return f"{text.partition('://')[0]}://{MASK}"
     place = parts.netloc
     if "@" in place:
         user, _, host = place.rpartition("@")

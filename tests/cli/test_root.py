@@ -1,5 +1,6 @@
 """The root command: settings, absence of the server, help, and that nobody sees a traceback."""
 
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -55,6 +56,20 @@ def test_without_the_server_its_commands_say_what_to_install(
         assert "pip install 'bend[server]'" in done.err
 
 
+def test_on_another_system_every_command_says_so(
+    bend: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There the server cannot even be imported: "install the server" would lead nowhere."""
+    monkeypatch.setattr(root, "_loaded", {})
+    monkeypatch.setattr(root, "_asked", True)
+    monkeypatch.setattr(platform, "system", lambda: "Windows")
+    for arguments in (("up",), ("up", "--detach"), ("run", "x.yaml")):
+        done = bend(*arguments)
+        assert done.code == 2
+        assert "UNSUPPORTED_PLATFORM: Bend runs on Linux and macOS" in done.err
+        assert "pip install" not in done.err
+
+
 def test_the_server_adds_commands_and_extends_groups(
     bend: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -94,6 +109,15 @@ def test_a_fault_of_ours_is_one_line(bend: CommandLine, monkeypatch: pytest.Monk
     assert done.err == (
         "error: INTERNAL: ZeroDivisionError: a fault (BEND_LOG_LEVEL=debug shows where)\n"
     )
+
+
+@pytest.mark.parametrize(
+    "command", [("executions", "get"), ("run",), ("workflows", "get"), ("wait",)]
+)
+def test_an_argument_that_is_no_text_is_code_2(bend: CommandLine, command: tuple[str, ...]) -> None:
+    done = bend(*command, "caf\udce9")
+    assert done.code == 2
+    assert done.err == "error: the argument caf\\xe9 is not UTF-8\n"
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

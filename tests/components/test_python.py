@@ -225,17 +225,21 @@ def test_logs_are_bounded_and_what_is_dropped_is_counted(python: PythonComponent
     ],
 )
 def test_a_flood_leaves_the_loop_to_others(python: PythonComponent, script: str) -> None:
-    async def longest_wait_s() -> float:
+    async def longest_turn_s() -> float:
+        """Return the most that our own thread worked between two turns of the loop.
+
+        Its own time: when the machine is busy with others, nobody here holds the loop.
+        """
         task = asyncio.ensure_future(call(python.run, {"script": script}, timeout_s=0.7))
         longest = 0.0
         while not task.done():
-            began = time.monotonic()
+            began = time.thread_time()
             await asyncio.wait({task}, timeout=0.01)
-            longest = max(longest, time.monotonic() - began)
+            longest = max(longest, time.thread_time() - began)
         assert task.exception() is not None
         return longest
 
-    assert asyncio.run(longest_wait_s()) < 1.0
+    assert asyncio.run(longest_turn_s()) < 0.4
 
 
 def test_the_context_is_the_tasks(python: PythonComponent) -> None:
@@ -269,7 +273,7 @@ def test_a_cancelled_task_is_killed(python: PythonComponent) -> None:
         script = f"import subprocess\nsubprocess.Popen(['/bin/sleep', '{marker}'])\n"
         script += "print('up', flush=True)\nwhile True: pass"
         task = asyncio.ensure_future(call(python.run, {"script": script}, sink=sink))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await sink.heard.wait()
         await asyncio.to_thread(wait_until, lambda: bool(running(marker)), "it does not start", 30)
         task.cancel()

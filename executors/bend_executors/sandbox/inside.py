@@ -20,6 +20,8 @@ from typing import Any
 
 MESSAGE_BYTES_MAX = 16 * 1024 * 1024
 TEXT_CHARS_MAX = 8 * 1024
+NESTED_MAX = 1000
+"""Levels of lists and maps in a message; where `json` gives up differs by version of Python."""
 # As many as the largest double has.
 DIGITS = re.compile(r"\d{309}", re.ASCII)
 PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS, PR_SET_DUMPABLE = 22, 38, 4
@@ -52,6 +54,8 @@ class Channel:
             raise InvalidOutput("nested too deeply") from None
         except Exception as error:  # noqa: BLE001 - a script's own objects
             raise InvalidOutput(worded(error)) from None
+        if text.count("[") + text.count("{") > NESTED_MAX and nested(message) > NESTED_MAX:
+            raise InvalidOutput("nested too deeply")
         if DIGITS.search(text):
             json.loads(text, parse_int=bounded)
         data = text.encode("utf-8", "replace")
@@ -95,6 +99,20 @@ def plain(value: Any) -> Any:
     if hasattr(value, "__fspath__"):
         return os.fspath(value)
     raise TypeError(f"{type(value).__name__} is not JSON serializable")
+
+
+def nested(value: Any) -> int:
+    """Return how many levels of containers a value without cycles has, at most NESTED_MAX + 1."""
+    level, depth = [value], 0
+    while level and depth <= NESTED_MAX:
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, (dict, list, tuple, set, frozenset))
+        ]
+        depth += 1
+    return depth
 
 
 # Confinement

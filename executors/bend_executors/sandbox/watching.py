@@ -37,7 +37,8 @@ def taken_bytes(first: int, own_files: bool, own_network: bool) -> int:
 
     0 where nothing tells.
     """
-    waiting, size, seen = [first], 0, []
+    waiting, size = [first], 0
+    seen: list[int] = []
     while waiting and len(seen) < PROCESSES_MAX:
         pid = waiting.pop()
         seen.append(pid)

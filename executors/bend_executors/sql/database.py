@@ -102,6 +102,10 @@ class Database:
             if not result.returns_rows and result.rowcount >= 0:
                 changed = result.rowcount
             await session.end(result, commit=work.writing)
+        except asyncpg.InternalClientError:
+            # Nobody knows what this connection is doing: it must not stay in the pool.
+            await connection.invalidate()
+            raise
         finally:
             await asyncio.shield(_give_back(connection))
         page = rows.last_page()
