@@ -1,7 +1,10 @@
-"""Bounds in the operator's file: numbers that must lie in a range; errors name the key."""
+"""Bounds: of numbers in the operator's file, whose errors name the key, and of outputs."""
 
 from bend.errors import ConfigurationError
 from bend_executors.configuration import Section
+
+# Of a stream's pieces in one output: each of a few bytes costs a hundred times as much in memory.
+PIECES_KEPT_MAX = 100_000
 
 
 def positive(section: Section, key: str, usual: int) -> int:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from bend import RetryableError, TerminalError
-from bend_executors.http.component import PIECES_KEPT_MAX, SLICE_BYTES, taken
+from bend_executors.bounds import PIECES_KEPT_MAX
+from bend_executors.http.component import SLICE_BYTES, taken
 from bend_executors.http.events import EVENT_BYTES_MAX, Events, Lines, Splitter, Text, pieces_of
 from bend_executors.http.wire import Wire
 from tests.components.calls import Call, call

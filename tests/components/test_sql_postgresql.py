@@ -260,7 +260,10 @@ def test_writing_is_one_transaction(url: str) -> None:
         ("SELECT nothing FROM orders", "SQL_SYNTAX"),
         ("SELECT * FROM nowhere", "SQL_SYNTAX"),
         ("SELECT 1 / 0", "SQL_DATA"),
+        ("SELECT chr(0) AS c", "SQL_DATA"),
         ("SELECT daterange('2026-01-01', '2026-02-01') AS r", "SQL_TYPE"),
+        ("""SELECT '{"a": [1e400]}'::jsonb AS j""", "SQL_TYPE"),
+        ("SELECT ARRAY[(repeat('[', 3000) || repeat(']', 3000))::json] AS j", "SQL_TYPE"),
     ],
 )
 def test_reasons_of_what_stays_wrong(url: str, query: str, reason: str) -> None:

@@ -1,7 +1,10 @@
 """Holes: secrets and blobs are filled in by the executor, once, and secrets do not come out."""
 
+import base64
 import json
+from urllib.parse import quote, quote_plus
 
+import orjson
 import pytest
 
 from bend.internal.v1 import frames_pb2
@@ -163,6 +166,30 @@ async def test_a_secret_cut_over_chunks_does_not_come_out(stage: Stage) -> None:
 
     await eventually(lambda: len(texts()) == 3)
     assert texts() == ["<***", ">", "***"]
+
+
+@pytest.mark.parametrize("secret", ["s3cr3t/+&?=ä", "\xfb\xff\xfe passw0rd", "sixteen letters!"])
+@pytest.mark.parametrize("before", ["", "u", "us", "use", "user:"])
+@pytest.mark.parametrize("after", ["", "x", "xy", "xyz"])
+def test_traces_know_how_a_secret_travels(secret: str, before: str, after: str) -> None:
+    """As in `Authorization: Basic`, in a query and in a form, all of which services echo."""
+    found = traces([secret])
+    data = f"{before}{secret}{after}".encode()
+    for text in (
+        base64.b64encode(data).decode(),
+        base64.urlsafe_b64encode(data).decode(),
+    ):
+        masked = scrub_text(text, found)
+        assert "***" in masked
+        # A letter at each end is shared with what is around it.
+        assert len(masked) <= len(text) - len(secret) + 3
+    for text in (quote(secret), quote(secret, safe=""), quote_plus(secret)):
+        assert scrub_text(f"{before}{text}{after}", found) == f"{before}***{after}"
+        assert scrub(orjson.dumps({"a": text}), found) == b'{"a":"***"}'
+
+
+def test_short_secrets_have_no_encodings() -> None:
+    assert traces(["four"]).text == ("four",)
 
 
 def test_traces_know_escapes() -> None:

@@ -135,7 +135,7 @@ async def test_use_is_sampled_and_ends_are_told(tmp_path: Path) -> None:
         failing = program("import sys; sys.exit(3)")
         await driver.start(failing, "slow-1-0001", 1)
         await eventually(ended(driver, failing))
-        assert (await unit(driver, failing)).ended == "exit code 3"
+        assert (await unit(driver, failing)).ended == "exit code 3, see logs/pool-slow-1.log"
 
 
 @in_loop

@@ -1,15 +1,19 @@
 """What `bend components init` writes works: its own tests pass, its worker serves."""
 
 import asyncio
+import contextlib
 import os
+import re
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
+import click
 import pytest
 
 from bend.cli.component_project import write_project
+from bend.cli.main import Root
 from tests.integration.one_process import one_process
 from tests.kit.certificates import TestAuthority
 from tests.kit.loops import eventually, in_loop
@@ -57,6 +61,30 @@ def test_it_follows_our_own_rules(project: Path) -> None:
     assert described["tool"]["hatch"]["build"]["targets"]["wheel"]["only-include"] == [
         "component.py"
     ]
+
+
+def test_the_commands_of_its_page_exist(project: Path) -> None:
+    """Words and options of each `bend` command are taken by the command line itself."""
+    page = (project / "README.md").read_text(encoding="utf-8")
+    lines = [line.strip() for line in page.splitlines() if line.startswith("    ")]
+    asked = [
+        found.group(1)
+        for line in lines
+        for found in re.finditer(r"\b(bend [^#)]*)", line.partition("  #")[0])
+    ]
+    assert len(asked) == 4
+    root = Root("bend")
+    for words in map(str.split, asked):
+        command: click.Command = root
+        context = click.Context(root)
+        rest = words[1:]
+        while isinstance(command, click.Group):
+            _, found, rest = command.resolve_command(context, rest)
+            assert found is not None, words
+            command = found
+            context = click.Context(command, parent=context)
+        with contextlib.chdir(project):
+            command.parse_args(context, rest)
 
 
 @in_loop

@@ -10,6 +10,7 @@ from bend_server.core.errors import DependencyDown, InvariantBroken, LeaseLost
 from bend_server.ports.store import Batch
 from bend_server.storage.opening import open_store
 from tests.kit.backends import Backend, ManualClock, own_all, put_workflow, write
+from tests.kit.farewells import relay
 from tests.kit.loops import eventually, in_loop
 from tests.kit.postgres import PostgresServer
 from tests.kit.programs import free_port
@@ -67,6 +68,40 @@ def test_a_killed_server_is_down_and_then_back(own_server: PostgresServer) -> No
         assert len(stored.results) == 1
         assert await stores.engine.load(start_row(2).id) is None
         await stores.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("heard", [True, False])
+def test_a_farewell_to_idle_connections_is_a_database_that_was_down(
+    postgres_server: PostgresServer, heard: bool
+) -> None:
+    """Each connection is found out once, whatever the driver calls it, and then replaced."""
+    url = postgres_server.fresh_database()
+
+    async def run() -> None:
+        async with relay(postgres_server.port) as way:
+            place = url.replace(f":{postgres_server.port}/", f":{way.port}/") + "?ssl=disable"
+            stores = await open_store(place, ManualClock())
+            await put_workflow(stores)
+            lease = await own_all(stores)
+            await write(stores, lease, Batch(starts=[start_row(1)]))
+            await way.farewell(heard=heard)
+            with pytest.raises(DependencyDown):
+                await write(stores, lease, Batch(starts=[start_row(2)]))
+            # What else was idle in the pool is found out by its next use.
+            async with asyncio.timeout(60):
+                while True:
+                    try:
+                        await stores.reads.ping()
+                        stored = await stores.engine.load(start_row(1).id)
+                        await write(stores, lease, Batch(starts=[start_row(3)]))
+                    except DependencyDown:
+                        await asyncio.sleep(0.02)
+                    else:
+                        break
+            assert stored is not None
+            await stores.close()
 
     asyncio.run(run())
 

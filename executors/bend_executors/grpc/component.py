@@ -9,6 +9,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Literal
 
 from bend import Context, Final, RetryableError, TerminalError, component
+from bend_executors.bounds import PIECES_KEPT_MAX
 from bend_executors.grpc.metadata import checked
 from bend_executors.grpc.options import Connection, Options
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from bend_executors.grpc.links import Link, Links
 
 Collect = Literal["all", "last", "count"]
+# Larger messages become JSON in a thread.
+SMALL_BYTES = 32 * 1024
 # How protobuf names, from the outside in, where a value does not fit.
 FIELD = re.compile(r'(?:Failed to parse |has no field named ")(\w+)(?: field|")')
 
@@ -203,14 +206,20 @@ class Call:
         call = stub(request, timeout=self._left_s(), metadata=self._metadata)
         try:
             if not method.streams:
-                yield Final(self._json(await call, method))
+                yield Final(await self._json(await call, method))
                 return
             kept: list[Any] = []
             count = 0
             async for message in call:
-                value = self._json(message, method)
+                value = await self._json(message, method)
                 count += 1
                 if self._shape.collect == "all":
+                    if count > PIECES_KEPT_MAX:
+                        raise TerminalError(
+                            "RESPONSE_TOO_LARGE",
+                            f"{self._method} answered more than {PIECES_KEPT_MAX} messages for one "
+                            "output: collect 'last' or 'count' takes any number",
+                        )
                     kept.append(value)
                 elif self._shape.collect == "last":
                     kept = [value]
@@ -241,16 +250,24 @@ class Call:
             ) from None
         return message
 
-    def _json(self, message: Any, method: "Method") -> Any:
+    async def _json(self, message: Any, method: "Method") -> Any:
         """Return a message as JSON. Raises TerminalError RESPONSE_TOO_LARGE, INVALID_RESPONSE."""
-        from google.protobuf import json_format
-
         shape = self._shape
-        self._size += message.ByteSize()
+        size = message.ByteSize()
+        self._size += size
         if self._size > shape.limit:
             raise TerminalError(
                 "RESPONSE_TOO_LARGE", f"{self._method} answered more than {shape.limit} bytes"
             )
+        if size <= SMALL_BYTES:
+            return self._plain(message, method)
+        # Millions of small fields take longer than other tasks should wait.
+        return await asyncio.to_thread(self._plain, message, method)
+
+    def _plain(self, message: Any, method: "Method") -> Any:
+        from google.protobuf import json_format
+
+        shape = self._shape
         try:
             return json_format.MessageToDict(
                 message,
@@ -258,5 +275,5 @@ class Call:
                 always_print_fields_with_no_presence=shape.defaults,
                 descriptor_pool=method.pool,
             )
-        except (json_format.Error, TypeError, ValueError) as error:
+        except (json_format.Error, TypeError, ValueError, RecursionError) as error:
             raise TerminalError("INVALID_RESPONSE", f"{self._method}: {error}") from None

@@ -6,6 +6,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Literal
 
 from bend import Context, Final, RetryableError, TerminalError, component
+from bend_executors.bounds import PIECES_KEPT_MAX
 from bend_executors.http import bodies
 from bend_executors.http.durations import retry_after_s, seconds
 from bend_executors.http.options import Options
@@ -23,8 +24,6 @@ Duration = float | str
 SNIPPET_CHARS = 1000
 SNIPPET_BYTES_MAX = 16 * 1024
 SNIPPET_S = 2.0
-# A piece of a few bytes costs a hundred times as much in memory.
-PIECES_KEPT_MAX = 100_000
 # A few bytes that were packed may become the whole limit at once.
 SLICE_BYTES = 64 * 1024
 RETRYABLE_CODES = frozenset({408, 425, 429})

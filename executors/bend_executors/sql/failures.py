@@ -57,6 +57,7 @@ POSTGRESQL: Mapping[str, Meaning] = {
     "23": CONSTRAINT,
     "44": CONSTRAINT,
     "22": DATA,
+    "54": DATA,
     "21": DATA,
 }
 

@@ -14,7 +14,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from bend import payloads
+from bend import TerminalError, payloads
 
 # As PostgreSQL writes it with DateStyle ISO; other texts (infinity, BC) stay as they are.
 _TIME_STAMP = re.compile(r"(\d{4,}-\d\d-\d\d) (\d\d:\d\d:\d\d(?:\.\d+)?)([+-]\d\d(?::\d\d)?)?")
@@ -62,13 +62,23 @@ def base64_text(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
+class Unreadable:
+    """A json column's value that PostgreSQL has and other programs cannot read: 1e400, or its like.
+
+    An error would come out of the driver, in the middle of its work.
+    """
+
+
 def json_value(text: str) -> Any:
     """Return the value of a json column."""
-    return payloads.loads(text.encode())
+    try:
+        return payloads.loads(text.encode())
+    except ValueError:
+        return Unreadable()
 
 
 def plain(value: Any) -> Any:
-    """Return a column's value as JSON has it."""
+    """Return a column's value as JSON has it. Raises TerminalError SQL_TYPE where there is none."""
     if value is None or type(value) in (str, int, bool):
         return value
     if isinstance(value, float):
@@ -77,6 +87,11 @@ def plain(value: Any) -> Any:
         return base64_text(bytes(value))
     if isinstance(value, (list, tuple)) and not hasattr(value, "keys"):
         return [plain(one) for one in value]
+    if isinstance(value, Unreadable):
+        raise TerminalError(
+            "SQL_TYPE",
+            "a json value is nested too deeply or has a number beyond all doubles: cast it to text",
+        )
     if isinstance(value, dict) or hasattr(value, "items"):
         return {str(key): plain(one) for key, one in value.items()}
     return _named(value)

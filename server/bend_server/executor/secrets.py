@@ -1,8 +1,10 @@
 """Secrets from the environment, and keeping their values out of what components send back."""
 
+import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
+from urllib.parse import quote, quote_plus
 
 import orjson
 
@@ -10,6 +12,10 @@ PREFIX = "BEND_SECRET_"
 MASK = b"***"
 # A shorter value would turn every second word of an output into a mask.
 SCRUBBED_CHARS_MIN = 4
+# Base 64 of a shorter one is too short a text to be sure of.
+ENCODED_CHARS_MIN = 8
+# By the bytes before it, modulo three: how many letters of base 64 they have a part in.
+BASE64_LEADS = (0, 2, 3)
 
 
 class EnvironmentSecrets:
@@ -39,10 +45,16 @@ NO_TRACES = Traces()
 
 
 def traces(values: list[str]) -> Traces:
-    """Return what to look for when the values of some secrets must not leave."""
+    """Return what to look for when the values of some secrets must not leave.
+
+    That is a value itself and how it travels in URLs, forms and Basic authentication, which
+    services echo. Who wants to smuggle one out has other ways, and the component had it anyway.
+    """
     known = {value: None for value in values if len(value) >= SCRUBBED_CHARS_MIN}
     if not known:
         return NO_TRACES
+    for value in list(known):
+        known |= dict.fromkeys(encodings(value))
     found: dict[bytes, None] = {}
     for value in known:
         found[orjson.dumps(value)[1:-1]] = None
@@ -51,6 +63,19 @@ def traces(values: list[str]) -> Traces:
         tuple(sorted(found, key=lambda trace: (-len(trace), trace))),
         tuple(sorted(known, key=lambda value: (-len(value), value))),
     )
+
+
+def encodings(value: str) -> Iterator[str]:
+    """Yield the forms of a value in URLs and forms, and its part of any base 64 around it."""
+    if len(value) < ENCODED_CHARS_MIN:
+        return
+    data = value.encode("utf-8", "surrogatepass")
+    yield from (quote(data), quote(data, safe=""), quote_plus(data))
+    for before, lead in enumerate(BASE64_LEADS):
+        # What follows has a part in the last letter, unless the value ends with its group.
+        whole = (before + len(data)) * 8 // 6
+        for encode in (base64.b64encode, base64.urlsafe_b64encode):
+            yield encode(bytes(before) + data).decode()[lead:whole]
 
 
 def scrub(data: bytes, secrets: Traces) -> bytes:

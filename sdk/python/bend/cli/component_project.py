@@ -124,11 +124,13 @@ A component for Bend: `component.py` has it, `workflow.yaml` uses it.
 
     pip install -e \'.[dev]\'
     pytest                                     # a small engine runs inside the tests
-    bend up                                    # a local mesh, in another terminal
-    python component.py                        # serves the component until Ctrl-C
-    bend run workflow.yaml --param who=Ada     # in a third one
+    bend up --detach                           # a local mesh; its files are in ./.bend
+    env $$(bend components cert $name) python component.py
+    bend run workflow.yaml -p who=Ada          # in another terminal, in this folder
 
-Away from your own machine the component needs a certificate: `bend components cert $name`.
+The fourth line makes the component\'s certificate, says by BEND_ variables where it is, and
+serves until Ctrl-C. `bend down` ends the mesh. Where no package index has Bend, install it from
+a copy of its repository first: `pip install PATH[server]`.
 
 Before a release: raise `version=` in `component.py`, and compare with what is registered:
 

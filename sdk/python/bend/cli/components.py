@@ -204,7 +204,10 @@ def drain(mesh: dict[str, Any], instance: str, *, restore: bool) -> None:
 @components.command()
 @click.argument("name")
 @click.option(
-    "--dir", "folder", type=click.Path(file_okay=False, path_type=Path), help="Default: ./NAME."
+    "--dir",
+    "folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Default: ./NAME, dashes for dots.",
 )
 def init(name: str, folder: Path | None) -> None:
     """Write a new component's project: code, test, workflow, image."""

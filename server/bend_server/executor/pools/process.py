@@ -76,8 +76,12 @@ class ProcessDriver:
                 continue
             code = program.process.poll()
             if code is not None:
+                ended = _end_text(code)
+                if code > 0:
+                    # The program has said why, where a person finds it.
+                    ended = f"{ended}, see logs/{_log_name(spec.name, program.unit.number)}"
                 program.unit = program.unit._replace(
-                    alive=False, ended=_end_text(code), cpu=0.0, memory_bytes=0
+                    alive=False, ended=ended, cpu=0.0, memory_bytes=0
                 )
             else:
                 cpu, memory = _sample(program)
@@ -159,7 +163,7 @@ class ProcessDriver:
 
     def _open_log(self, pool: str, number: int) -> int:
         self._logs.mkdir(mode=0o700, parents=True, exist_ok=True)
-        file = self._logs / f"pool-{pool}-{number}.log"
+        file = self._logs / _log_name(pool, number)
         if file.exists() and file.stat().st_size > LOG_BYTES_MAX:
             file.replace(file.with_name(f"{file.name}.1"))
         return os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -177,6 +181,10 @@ class ProcessDriver:
 
 def _pool_of(name: str) -> str:
     return name.rsplit("-", 2)[0]
+
+
+def _log_name(pool: str, number: int) -> str:
+    return f"pool-{pool}-{number}.log"
 
 
 def _must_exist(program: str, folder: str, path: str | None) -> None:
