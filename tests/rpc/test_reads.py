@@ -1,6 +1,7 @@
 """If these fail, people see states that never were, or not the ones that are."""
 
 import asyncio
+from typing import NoReturn
 
 import grpc
 import pytest
@@ -19,6 +20,7 @@ from bend_server.core.model import (
 )
 from bend_server.ports.engine import TaskOverlay
 from bend_server.ports.store import Batch
+from bend_server.rpc import task_listings
 from bend_server.rpc.engine_service import outputs, reads
 from tests.kit.certificates import TestAuthority
 from tests.kit.loops import in_loop
@@ -207,6 +209,38 @@ async def test_task_runs_are_paged_in_the_documents_order(authority: TestAuthori
         answer = await it.stub.ListTaskRuns(request, metadata=USER, timeout=30)
         assert [entry.task for entry in answer.tasks] == ["second"]
         assert answer.next_page_token == ""
+
+
+@in_loop
+async def test_pages_of_tasks_show_the_moment_of_the_first(
+    authority: TestAuthority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a list of 10,000 items would cost the square of that, and skip or repeat some."""
+    async with engine_room(authority) as it:
+        public, internal = await it.started()
+        request = pb.ListTaskRunsRequest(execution_id=public, page_size=1)
+        answer = await it.stub.ListTaskRuns(request, metadata=USER, timeout=30)
+        await it.engine.result(internal, 0)
+        await it.engine.result(internal, 1)
+        request.page_token = answer.next_page_token
+        read = it.stores.reads.task_results
+
+        async def again(execution: int, after_seq: int = 0) -> NoReturn:
+            raise AssertionError("the rows were read for a second page")
+
+        with monkeypatch.context() as kept:
+            kept.setattr(it.stores.reads, "task_results", again)
+            second = await it.stub.ListTaskRuns(request, metadata=USER, timeout=30)
+        assert [task.status for task in second.tasks] == [execution_pb2.TaskRun.PENDING]
+        # Another replica, or this one later: from the rows, as they are now.
+        monkeypatch.setattr(it.stores.reads, "task_results", read)
+        for _ in range(task_listings.KEPT_MAX):
+            first = pb.ListTaskRunsRequest(execution_id=public, page_size=1)
+            await it.stub.ListTaskRuns(first, metadata=USER, timeout=30)
+        later = await it.stub.ListTaskRuns(request, metadata=USER, timeout=30)
+        assert [(task.task, task.status) for task in later.tasks] == [
+            ("second", execution_pb2.TaskRun.COMPLETED)
+        ]
 
 
 @in_loop

@@ -1,6 +1,6 @@
 """What the engine's servicer works with: ports only, given by the composition root."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -12,6 +12,7 @@ from bend_server.ports.plans import PlanSource
 from bend_server.ports.store import ExecutionSummary, ReadStore, RegistryStore, WorkflowStore
 from bend_server.rpc.chunk_tails import ChunkTails
 from bend_server.rpc.parameters import Schemas
+from bend_server.rpc.task_listings import TaskListings
 
 OUTPUT_BYTES_MAX = 48 * 1024 * 1024
 
@@ -31,6 +32,11 @@ class Rooms:
     chunks: ChunkTails
     clock: Clock
     schemas: Schemas
+    listings: TaskListings = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Begin with no listing."""
+        self.listings = TaskListings(self.clock)
 
     async def execution(self, namespace: str, public_id: str) -> ExecutionSummary:
         """Return an execution's row with payloads, as far as they are inline.

@@ -462,6 +462,7 @@ class EngineServiceServicer:
     def ListTaskRuns(self, request, context):
         """List the tasks of an execution in the document's order, with their last results.
         Errors: NOT_FOUND EXECUTION_NOT_FOUND; INVALID_ARGUMENT INVALID_PAGE_TOKEN.
+        The pages show the moment of the first one, when they are read within a minute at one replica.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

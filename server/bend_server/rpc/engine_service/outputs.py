@@ -34,7 +34,7 @@ async def with_outputs(
 
 async def page_with_outputs(
     rooms: Rooms,
-    tasks: list[views.TaskView],
+    tasks: Sequence[views.TaskView],
     every: Sequence[views.TaskView],
     room: int = OUTPUT_BYTES_MAX,
 ) -> list[views.TaskView]:

@@ -1,6 +1,7 @@
 """Reads: committed rows from SQL at any replica, with the owner's overlay where it is here."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 from bend.v1 import engine_service_pb2 as pb
@@ -218,14 +219,22 @@ class ReadRpcs:
         if summary is None:
             raise NotFound(f"no execution {request.execution_id!r}", execution=request.execution_id)
         scope = ("tasks", call.namespace, request.execution_id)
-        first = 0
+        first = listing = 0
+        every: Sequence[views.TaskView] | None = None
         if request.page_token:
-            first = int(str(paging.read_token(scope, request.page_token, int, 1)[0]))
-        every = await execution_tasks(rooms, summary)
+            position = paging.read_token(scope, request.page_token, int, 2)
+            first, listing = max(0, int(str(position[0]))), int(str(position[1]))
+            every = rooms.listings.find(summary.id, listing)
+        kept = every is not None
+        if every is None:
+            every = await execution_tasks(rooms, summary)
         page = every[first : first + paging.page_size(request.page_size)]
         tasks = await page_with_outputs(rooms, page, every)
         after = first + len(tasks)
-        token = paging.make_token(scope, [after]) if after < len(every) else ""
+        token = ""
+        if after < len(every):
+            listing = listing if kept else rooms.listings.keep(summary.id, every)
+            token = paging.make_token(scope, [after, listing])
         if call.rest:
             shown = [rest_json.task(task) for task in tasks]
             return pb.ListTaskRunsResponse(
