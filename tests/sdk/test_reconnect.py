@@ -12,6 +12,7 @@ from bend import Context, Worker, component
 from bend.v1 import executor_service_pb2 as pb
 from bend.worker import BACKOFF_S_MAX, BACKOFF_S_SOON, SOON_S
 from tests.kit.fakes.executor import WAIT_S, Connection, FakeExecutor
+from tests.kit.waiting import wait_until
 from tests.kit.workers import RunningWorker
 
 
@@ -215,6 +216,23 @@ def test_a_drain_without_a_connection_ends(gate: Gate) -> None:
     worker.__enter__()
     worker.stop()
     worker.join()
+
+
+def test_a_worker_that_waits_for_its_next_try_stops_at_once(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The wish to stop, which ended that wait, must not be waited for once more."""
+    monkeypatch.setattr("bend.worker.random.uniform", lambda _least, _most: 3600.0)
+    worker = Worker(served(gate), url="http://127.0.0.1:9")
+    running = RunningWorker(worker)
+    running.__enter__()
+    wait_until(
+        lambda: worker._attempts == 1 and not worker._open and not worker._wake.is_set(),
+        "the wait for the second try",
+        WAIT_S,
+    )
+    running.stop()
+    running.join()
 
 
 def test_a_task_that_outlives_the_drain_is_left_behind(gate: Gate) -> None:

@@ -190,7 +190,11 @@ async def test_a_failed_upgrade_leaves_the_file_as_it_was(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    "url", ["mysql://x/y", "sqlite://", "sqlite:///:memory:", "postgresql://x/y", "nonsense"]
+    "url",
+    [
+        *("mysql://x/y", "sqlite://", "sqlite:///:memory:", "postgresql://x/y", "nonsense"),
+        "postgresql+asyncpg://bend@db:port/bend",
+    ],
 )
 @in_loop
 async def test_other_urls_are_refused_without_their_password(url: str) -> None:

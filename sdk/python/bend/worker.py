@@ -198,7 +198,9 @@ class Worker:
                 aged = self._current is not None and self._current is self._aged
                 if (self._current is None or aged) and not self._connecting():
                     await self._connect()
-                await self._woken()
+                # A stop may have ended the wait in there, and has taken its wake-up with it.
+                if not self._stop_wanted:
+                    await self._woken()
             await self._drain()
         finally:
             for stream in list(self._open):

@@ -136,7 +136,7 @@ class ExecutionWatch:
             async with asyncio.timeout(self._keepalive_s):
                 await self._wake.wait()
         except TimeoutError:
-            woken = False
+            woken = self._wake.is_set()  # in that very moment
         self._wake.clear()
         if pump.done():
             pump.result()

@@ -37,7 +37,7 @@ async def open_store(url: str, clock: Clock) -> Stores:
         return await _open_sqlite(Path(file[1]), clock)
     try:
         parsed = make_url(url)
-    except ArgumentError as error:
+    except (ArgumentError, ValueError) as error:  # ValueError: a port that is no number
         raise OpenError("the database URL cannot be read") from error
     if parsed.drivername == "postgresql+asyncpg":
         return await _open_postgres(parsed, clock)
