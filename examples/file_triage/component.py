@@ -6,6 +6,8 @@ hints say, and identifies content with the ONNX model that the package `magika` 
 
 import asyncio
 import os
+import re
+import stat
 from collections import Counter
 from collections.abc import AsyncIterator
 from functools import cache
@@ -36,17 +38,46 @@ def listing(folder: str) -> dict[str, list[dict[str, Any]]]:
         raise TerminalError("NO_FOLDER", f"{folder} is not a folder that this service can see")
     files: list[dict[str, Any]] = []
     unreadable: list[dict[str, Any]] = []
-    for path in sorted(root.rglob("*")):
-        name = str(path.relative_to(root))
-        if path.is_symlink() or not path.is_file():
-            continue
-        if not os.access(path, os.R_OK):
-            unreadable.append({"path": name, "reason": "permission denied"})
-        elif len(files) < FILES_MAX:
-            files.append({"path": name, "bytes": path.stat().st_size})
-        else:
-            unreadable.append({"path": name, "reason": f"more than {FILES_MAX} files"})
+    left_out = 0
+
+    def closed(error: OSError) -> None:
+        unreadable.append(named(root, Path(error.filename)) | {"reason": str(error.strerror)})
+
+    for place, folders, names in os.walk(root, onerror=closed):
+        folders.sort()
+        for path in (Path(place) / name for name in sorted(names)):
+            try:
+                facts = path.lstat()
+            except OSError as error:
+                # Gone since the folder was read, or in a folder that may only be listed.
+                closed(error)
+                continue
+            if not stat.S_ISREG(facts.st_mode):
+                continue
+            if not os.access(path, os.R_OK):
+                unreadable.append(named(root, path) | {"reason": "Permission denied"})
+            elif len(files) < FILES_MAX:
+                files.append(named(root, path) | {"bytes": facts.st_size})
+            else:
+                left_out += 1
+    if left_out:
+        reason = f"only the first {FILES_MAX} files are looked at"
+        unreadable.append({"path": f"{left_out} more files", "reason": reason})
     return {"files": files, "unreadable": unreadable}
+
+
+def named(root: Path, path: Path) -> dict[str, Any]:
+    """Return what a file is called below the root; JSON is UTF-8, a file's name need not be."""
+    below = os.fsencode(path.relative_to(root))
+    shown = below.decode("utf-8", "backslashreplace")
+    return {"path": shown} if os.fsencode(shown) == below else {"path": shown, "raw": below.hex()}
+
+
+def located(root: Path, entry: dict[str, Any]) -> Path:
+    """Return where a file that `named` described is."""
+    if "raw" in entry:
+        return root / os.fsdecode(bytes.fromhex(entry["raw"]))
+    return root / str(entry["path"])
 
 
 def describe(path: str, result: MagikaResult) -> dict[str, Any]:
@@ -71,11 +102,11 @@ async def identify(
     root = Path(folder)
     found: list[dict[str, Any]] = []
     for at in range(0, len(files), BATCH):
-        batch = [str(entry["path"]) for entry in files[at : at + BATCH]]
-        paths = [root / name for name in batch]
+        batch = files[at : at + BATCH]
+        paths = [located(root, entry) for entry in batch]
         results = await asyncio.to_thread(lambda: model().identify_paths(paths))  # noqa: B023
-        for name, result in zip(batch, results, strict=True):
-            one = describe(name, result)
+        for entry, result in zip(batch, results, strict=True):
+            one = describe(str(entry["path"]), result)
             found.append(one)
             yield one
         context.heartbeat()
@@ -103,6 +134,12 @@ def alarm(context: Context, lying: list[dict[str, str]]) -> dict[str, int]:
     return {"alarms": len(lying)}
 
 
+def cell(name: str) -> str:
+    """Return a file's name as it can stand in a table: whoever named the file writes no report."""
+    plain = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
+    return re.sub(r"([\\`*\[\]<>|])", r"\\\1", plain)
+
+
 @component("triage.report", version="1.0.0")
 def report(
     path: str,
@@ -114,17 +151,18 @@ def report(
 ) -> dict[str, Any]:
     """Write the report as Markdown and answer its numbers."""
     files = sum(kinds.values())
-    lines = [f"# Triage of {folder}", "", f"{files} files identified, {len(lying)} names lie."]
+    lines = [f"# Triage of {cell(folder)}", ""]
+    lines += [f"{files} files identified, {len(lying)} names lie."]
     lines += [f"Alarm: {alarm}.", ""]
     if lying:
         lines += ["| file | claims | is |", "|---|---|---|"]
-        lines += [f"| {e['path']} | {e['claims']} | **{e['is']}** |" for e in lying]
+        lines += [f"| {cell(e['path'])} | {cell(e['claims'])} | **{e['is']}** |" for e in lying]
         lines.append("")
     if kinds:
         lines += ["| kind | files |", "|---|---|"]
         lines += [f"| {kind} | {count} |" for kind, count in kinds.items()]
         lines.append("")
-    lines += [f"- not read: {e['path']}: {e['reason']}" for e in unreadable]
+    lines += [f"- not read: {cell(e['path'])}: {e['reason']}" for e in unreadable]
     target = Path(path)
     target.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
     return {"path": str(target.resolve()), "files": files, "lying": len(lying)}

@@ -11,6 +11,8 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 REGISTER_S_MAX = 60.0
+STOP_S_MAX = 30.0
+INTERRUPTED = 130
 
 
 def bend(*arguments: str, quiet: bool = False) -> subprocess.CompletedProcess[str]:
@@ -63,6 +65,16 @@ def wait_registered(service: subprocess.Popen[bytes], home: Path) -> None:
         time.sleep(0.2)
 
 
+def stop(service: subprocess.Popen[bytes]) -> None:
+    """Let the service finish what it holds; end it when that takes too long."""
+    service.send_signal(signal.SIGTERM)
+    try:
+        service.wait(STOP_S_MAX)
+    except subprocess.TimeoutExpired:
+        service.kill()
+        service.wait()
+
+
 def triage(folder: Path, report: Path) -> int:
     """Run the workflow with live progress; return the exit code of `bend run`."""
     return bend(
@@ -102,12 +114,14 @@ def main() -> int:
             print(f"The report is in {report}.")
             print("Next: `.venv/bin/bend up`, then `.venv/bin/bend executions list`; README.md")
     finally:
-        service.send_signal(signal.SIGTERM)
-        service.wait(30)
+        stop(service)
         if ours:
             bend("down")
     return code
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)

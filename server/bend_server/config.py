@@ -20,6 +20,8 @@ from bend.settings import check_environment
 MASK = "***"
 PORT_MAX = 65_535
 LEVELS = ("debug", "info", "warning", "error")
+DATABASES = ("sqlite", "postgresql+asyncpg")
+QUEUES = ("tls", "nats")
 _SECRET = frozenset(("token",))
 
 
@@ -51,6 +53,29 @@ def _port(least: int) -> Any:
         return port
 
     return parse
+
+
+def _database(value: object) -> str:
+    """Read a database's URL as far as it tells which database it is; the driver reads the rest."""
+    text = str(value)
+    scheme, found, place = text.partition("://")
+    if not found or not place.strip("/") or scheme not in DATABASES:
+        raise _Refused(f"not a database that Bend knows: {masked_url(text)!r}")
+    return text
+
+
+def _servers(value: object) -> str:
+    """Read one or more addresses of NATS."""
+    text = str(value)
+    for one in text.split(","):
+        try:
+            parts = urlsplit(one.strip())
+            usable = parts.scheme in QUEUES and parts.hostname and (parts.port or 0) >= 0
+        except ValueError:
+            usable = False
+        if not usable:
+            raise _Refused(f"not an address of NATS: {masked_url(one)!r}")
+    return text
 
 
 def _choice(*choices: str) -> Any:
@@ -90,11 +115,11 @@ class Settings:
     namespace: str = _setting("", _text(), "Namespace of clients. Default: the identity's own.")
     database_url: str = _setting(
         "",
-        _text(),
+        _database,
         "postgresql+asyncpg://… or sqlite:///path. Default: $BEND_HOME/bend.db.",
     )
     nats_url: str = _setting(
-        "", _text(), "tls://host:port of NATS, commas between several. Default: started here."
+        "", _servers, "tls://host:port of NATS, commas between several. Default: started here."
     )
     https_port: int | None = _setting(
         None,
@@ -238,7 +263,10 @@ def masked_url(text: str) -> str:
     """Return a URL without its password and query; any other text as it is."""
     if "://" not in text:
         return text
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return f"{text.partition('://')[0]}://{MASK}"
     place = parts.netloc
     if "@" in place:
         user, _, host = place.rpartition("@")

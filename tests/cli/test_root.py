@@ -111,6 +111,15 @@ def test_a_fault_of_ours_is_one_line(bend: CommandLine, monkeypatch: pytest.Monk
     )
 
 
+@pytest.mark.parametrize(
+    "command", [("executions", "get"), ("run",), ("workflows", "get"), ("wait",)]
+)
+def test_an_argument_that_is_no_text_is_code_2(bend: CommandLine, command: tuple[str, ...]) -> None:
+    done = bend(*command, "caf\udce9")
+    assert done.code == 2
+    assert done.err == "error: the argument caf\\xe9 is not UTF-8\n"
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_scripts(bend: CommandLine, shell: str) -> None:
     assert "_BEND_COMPLETE" in bend("completion", shell).out

@@ -133,6 +133,7 @@ def test_wrong_inputs_are_refused(
         ("def main(): return {1, 2} - {2}", [1], []),
         ("x = 1", None, []),
         ("output = 2 ** 80", 2**80, []),
+        ("output = [10 ** 308, '7' * 400]", [10**308, "7" * 400], []),
         ("output = 'é\\ud800'", "é?", []),
     ],
 )
@@ -160,6 +161,16 @@ def test_what_a_script_gives(
         ("output = x = []\nfor _ in range(5000): x.append([]); x = x[0]", "INVALID_OUTPUT",
          TerminalError),
         ("output = 'x' * (17 << 20)", "INVALID_OUTPUT", TerminalError),
+        ("output = [10 ** 308, -(10 ** 309)]", "INVALID_OUTPUT", TerminalError),
+        ("def main():\n yield float('inf')", "INVALID_OUTPUT", TerminalError),
+        ("class Odd:\n def __fspath__(self): return {}['x']\noutput = Odd()", "INVALID_OUTPUT",
+         TerminalError),
+        ("class Mute(Exception):\n def __str__(self): return {}['x']\nraise Mute", "MUTE",
+         RetryableError),
+        ("from bend import RetryableError\nraise RetryableError('GONE', details=float('nan'))",
+         "GONE", RetryableError),
+        ("from bend import RetryableError\nx = []\nx.append(x)\n"
+         "raise RetryableError('ROUND', details=x)", "ROUND", RetryableError),
         ("def main(a): pass", "TYPE_ERROR", RetryableError),
     ],
 )  # fmt: skip

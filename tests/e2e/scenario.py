@@ -171,7 +171,8 @@ class Verdict(NamedTuple):
 class Progress:
     """Follows a run in SQL from a thread of its own, while its block lasts.
 
-    It remembers the longest time in which no row was written, whatever the test does meanwhile.
+    It remembers the longest time in which no row was written, whatever the test does meanwhile, and
+    tells when the number of unfinished executions is falling towards the least that a test wants.
     Executions up to the internal id `since` belong to earlier runs.
     """
 
@@ -190,7 +191,9 @@ class Progress:
         self._thread = threading.Thread(target=self._follow)
         self.rows = 0
         self.unfinished = 0
+        self.falling = False
         self.stall_s = 0.0
+        self._most = 0
 
     def __enter__(self) -> Self:
         """Begin to look."""
@@ -234,6 +237,8 @@ class Progress:
         rows = self.rows
         with contextlib.suppress(Away):
             ((rows, self.unfinished),) = self._ledger.rows(self._query)
+        self._most = max(self._most, self.unfinished)
+        self.falling = self._most >= 2 * IN_FLIGHT_MIN and self.unfinished < 1.5 * IN_FLIGHT_MIN
         now = time.monotonic()
         if rows != self.rows:
             if self.rows:

@@ -14,6 +14,7 @@ from bend import Client, Worker, component
 from bend_server.bench.lock import heavy
 from bend_server.bench.mesh import Mesh
 from tests.kit.loops import eventually
+from tests.kit.workers import certified
 
 END_S_MAX = 60.0
 
@@ -33,15 +34,6 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
             made.down()
 
 
-def place(mesh: Mesh) -> dict[str, str]:
-    certs = mesh.home / "certs"
-    return {
-        "home": str(mesh.home),
-        "cert_file": str(certs / "component-which.pem"),
-        "key_file": str(certs / "component-which.key"),
-    }
-
-
 class Served(list[str]):
     """Which version ran each task."""
 
@@ -51,7 +43,7 @@ class Served(list[str]):
             self.append(version)
             return version
 
-        return Worker([which], **place(mesh))
+        return Worker([which], **certified(mesh.home, "which"))
 
 
 def rest(mesh: Mesh, path: str, body: bytes) -> None:

@@ -1,11 +1,13 @@
 """Hand-out: routing, windows, frames, fairness, and tasks that nobody takes."""
 
+import asyncio
 from dataclasses import replace
 
 import orjson
 
+from bend_server.core import limits
 from bend_server.core.model import ExecutionStatus, TaskStatus
-from bend_server.core.plan import ConcurrencyPlan, ConcurrencyStrategy
+from bend_server.core.plan import ConcurrencyPlan, ConcurrencyStrategy, Rendered
 from bend_server.ports.queue import TASKS
 from tests.engine.house import (
     House,
@@ -85,6 +87,29 @@ async def test_the_window_bounds_what_is_out(house: House) -> None:
     assert "busy" in waiting[0].waiting
     await house.publish_results(executor, [completed(task) for task in executor.seen[:10]])
     await until(lambda: len(executor.seen) == 26)
+
+
+@housed
+async def test_a_task_on_its_way_out_waits_for_no_instance(house: House) -> None:
+    """Its large input is being stored: it has left its lane, and no window has it yet."""
+    engine = await house.engine()
+    await house.executor()
+    large = b'"' + b"x" * (limits.INLINE_BYTES_MAX + 1) + b'"'
+    plan = await house.workflow(make_plan([Task(id="a", render=lambda scope: Rendered(large))]))
+    put, reached, go_on = house.blobs.put, asyncio.Event(), asyncio.Event()
+
+    async def slow(prefix: str, data: bytes) -> str:
+        reached.set()
+        await go_on.wait()
+        return await put(prefix, data)
+
+    house.blobs.put = slow  # type: ignore[method-assign]
+    outcome = await begin(engine, plan)
+    await reached.wait()
+    (task,) = engine.waiting(outcome.execution)
+    assert (task.status, task.waiting) == (TaskStatus.SCHEDULED, "")
+    go_on.set()
+    assert await finish(engine, outcome.execution) == ExecutionStatus.COMPLETED
 
 
 @housed

@@ -32,6 +32,14 @@ def test_unknown_name_is_refused_with_the_nearest() -> None:
         ("BEND_HTTP_PORT", "65536"),
         ("BEND_LOG_LEVEL", "loud"),
         ("BEND_HTTPS_PORT", "many"),
+        ("BEND_DATABASE_URL", "mysql://nowhere/x"),
+        ("BEND_DATABASE_URL", "postgresql://bend@db/bend"),
+        ("BEND_DATABASE_URL", "bend.db"),
+        ("BEND_DATABASE_URL", "sqlite://"),
+        ("BEND_NATS_URL", "nats.example"),
+        ("BEND_NATS_URL", "tls://one:4222,http://two:4222"),
+        ("BEND_NATS_URL", "tls://one:99999"),
+        ("BEND_NATS_URL", "tls://[one:4222"),
     ],
 )
 def test_out_of_bounds_names_the_variable(name: str, value: str) -> None:

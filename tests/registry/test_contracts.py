@@ -29,6 +29,8 @@ def test_versions_are_ordered_by_number() -> None:
     [
         (b"{", "not JSON"),
         (b"[]", "object or a boolean"),
+        (b'{"const": NaN}', "not JSON"),
+        (b'{"title": "\\ud800"}', "not JSON"),
         (b'{"type": "strange"}', "no JSON Schema"),
         (b'{"properties": {"a": 3}}', "field.properties.a"),
         (b'{"$ref": "http://elsewhere/x"}', "leads out"),

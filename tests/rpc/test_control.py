@@ -228,5 +228,8 @@ async def test_a_bulk_job_names_what_it_means(authority: TestAuthority) -> None:
         )
         assert code == "INVALID_ARGUMENT"
         assert "say which executions" in text
+        request.started_before.nanos = -1
+        code, text = await refused(room, "BulkExecutions", request)
+        assert (code, text.partition(" ")[0]) == ("INVALID_ARGUMENT", "started_before")
         code, _ = await refused(room, "GetBulk", bulk_pb2.GetBulkRequest(bulk_id="17"))
         assert code == "NOT_FOUND"

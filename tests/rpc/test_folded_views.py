@@ -276,6 +276,19 @@ def test_a_retry_and_a_reset_take_back_what_rows_say() -> None:
     assert [agree(run)[name, -1].output for name in "abc"] == [b"1", b"2", b"3"]
 
 
+def test_what_a_pause_holds_back_is_pending() -> None:
+    run = Run(plan_of({"id": "a"}, {"id": "b", "v": "{{a}}"}, {"id": "c"}, **FIRM))
+    run.pause()
+    run.complete("a")
+    views = agree(run)
+    assert (views["b", -1].status, views["c", -1].status) == (
+        TaskStatus.PENDING,
+        TaskStatus.SCHEDULED,
+    )
+    run.unpause()
+    assert agree(run)["b", -1].status == TaskStatus.SCHEDULED
+
+
 def lived() -> Run:
     """Return a run with rows, events, a failure and a second run."""
     run = Run(

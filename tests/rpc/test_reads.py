@@ -8,7 +8,14 @@ import pytest
 from bend.v1 import engine_service_pb2 as pb
 from bend.v1 import execution_pb2
 from bend_server.core import limits
-from bend_server.core.model import EventKind, EventRow, ExecutionStatus, Failure, TaskStatus
+from bend_server.core.model import (
+    EventKind,
+    EventRow,
+    ExecutionStatus,
+    Failure,
+    StatusChange,
+    TaskStatus,
+)
 from bend_server.ports.engine import TaskOverlay
 from bend_server.ports.store import Batch
 from bend_server.rpc.engine_service import outputs, reads
@@ -235,6 +242,24 @@ async def test_a_full_answer_says_which_outputs_it_leaves_out(
         second = shown["tasks"]["second"]
         assert (second["status"], second["output"]) == ("COMPLETED", None)
         assert second["output_left_out"] is True
+
+
+@in_loop
+async def test_a_plain_execution_that_is_paused_shows_no_task_as_ready(
+    authority: TestAuthority,
+) -> None:
+    async with engine_room(authority) as it:
+        public, internal = await it.started()
+        it.engine.next_seq(internal)  # rows count from 1
+        await it.engine.event(internal, EventKind.PAUSED, body=b'{"reason":"","open":[[0,-1]]}')
+        await it.engine.result(internal, 0)
+        await it.engine.commit(Batch(changes=[StatusChange(internal, ExecutionStatus.PAUSED, "x")]))
+        assert await states(it, public) == {"first": "COMPLETED", "second": "PENDING"}
+        await it.engine.event(internal, EventKind.RESUMED, body=b'{"deadline_us":0}')
+        await it.engine.commit(
+            Batch(changes=[StatusChange(internal, ExecutionStatus.RUNNING, None)])
+        )
+        assert await states(it, public) == {"first": "COMPLETED", "second": "SCHEDULED"}
 
 
 EACH = b"name: each\ntasks: [{id: a, type: test.echo, for_each: [1, 2]}]"

@@ -201,6 +201,31 @@ async def test_a_row_that_is_committed_between_two_reads_is_not_lost(
 
 
 @in_loop
+async def test_what_a_result_began_comes_after_it_and_every_event_has_its_time(
+    authority: TestAuthority,
+) -> None:
+    async with engine_room(authority) as it:
+        public, internal = await it.started()
+        seen = Seen(it, execution_id=public)
+        await seen.until(1)
+        await eventually(lambda: it.engine.watchers(internal) == 1)
+        scheduled = TaskOverlay(1, -1, TaskStatus.SCHEDULED, 1, 1, "", 0, "")
+        await it.engine.result(internal, 0, changed=[scheduled])
+        await seen.until(3)
+        await it.engine.result(internal, 1)
+        await it.engine.finish(internal)
+        await seen.done
+        assert seen.words() == [
+            "EXECUTION RUNNING",
+            "TASK first COMPLETED",
+            "TASK second SCHEDULED",
+            "TASK second COMPLETED",
+            "EXECUTION COMPLETED",
+        ]
+        assert all(event.time.seconds for event in seen.events)
+
+
+@in_loop
 async def test_a_cursor_resumes_without_loss_or_repeat(authority: TestAuthority) -> None:
     async with engine_room(authority) as it:
         public, internal = await it.started()

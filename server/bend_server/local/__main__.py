@@ -1,6 +1,7 @@
 """`python -m bend_server.local`: a supervisor, as `bend up --detach` starts it."""
 
 import argparse
+import contextlib
 import sys
 from pathlib import Path
 
@@ -19,7 +20,7 @@ def main() -> int:
     flags = parser.parse_args()
     try:
         settings = load(home=flags.home, https_port=flags.https_port, http_port=flags.http_port)
-        supervise(settings, lambda line: print(line, flush=True))  # noqa: T201 - its log
+        supervise(settings, _say)
     except (Unusable, ConfigurationError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
@@ -30,6 +31,12 @@ def main() -> int:
         sys.stderr.write(f"error: {error}\n")
         return 1
     return 0
+
+
+def _say(line: str) -> None:
+    """Write one line into our log; on a full disk the mesh goes on without it."""
+    with contextlib.suppress(OSError):
+        print(line, flush=True)  # noqa: T201 - its log
 
 
 if __name__ == "__main__":

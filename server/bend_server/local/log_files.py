@@ -15,7 +15,7 @@ def rotate(log: Path, bytes_max: int = LOG_BYTES_MAX) -> bool:
     """Move a log's content aside when it is too long; return whether it was.
 
     The file itself stays, emptied, because its writer (which only appends) has it open. Lines
-    written in the moment between are lost.
+    written in the moment between are lost. On a full disk it stays as it is.
     """
     try:
         if log.stat().st_size <= bytes_max:
@@ -26,7 +26,12 @@ def rotate(log: Path, bytes_max: int = LOG_BYTES_MAX) -> bool:
         older = log.with_name(f"{log.name}.{number}")
         if older.exists():
             older.replace(log.with_name(f"{log.name}.{number + 1}"))
-    shutil.copy2(log, log.with_name(f"{log.name}.1"))
+    newest = log.with_name(f"{log.name}.1")
+    try:
+        shutil.copy2(log, newest)
+    except OSError:
+        newest.unlink(missing_ok=True)
+        return False
     os.truncate(log, 0)
     return True
 

@@ -50,12 +50,13 @@ class ProcessSpec:
 
 @dataclass
 class Condition:
-    """What is known about a process now."""
+    """What is known about a process now; `fault` says why it could not even be started."""
 
     pid: int = 0
     state: str = "starting"
     restarts: int = 0
     exit_code: int | None = field(default=None)
+    fault: str = ""
 
 
 class SupervisedProcess:
@@ -104,7 +105,16 @@ class SupervisedProcess:
 
     async def _once(self) -> int:
         self._set("starting", None)
-        process = await self._spawn()
+        self.condition.fault = ""
+        try:
+            process = await self._spawn()
+        except FileNotFoundError as error:
+            self.condition.fault = f"cannot be started: {error}"
+            return CONFIGURATION_EXIT
+        except OSError as error:
+            # A full disk, no memory for a fork: it may go by.
+            self.condition.fault = f"cannot be started: {error}"
+            return 1
         self.condition.pid = process.pid
         self._changed(self)
         probe = asyncio.create_task(self._await_ready())

@@ -12,7 +12,7 @@ from bend_server.config import Settings
 from bend_server.local.home import Home, HomeFault
 from bend_server.local.mesh import Mesh
 from bend_server.local.ports import PortTaken
-from bend_server.local.supervisor import START_S, StartFailed, Supervisor
+from bend_server.local.supervisor import START_S, StartFailed, StartRefused, Supervisor
 
 POLL_S = 0.02
 LATE_S = 15.0
@@ -33,7 +33,7 @@ def supervise(settings: Settings, say: Callable[[str], None]) -> None:
 
     Raises:
         AlreadyRuns: one runs on this home.
-        Unusable: settings, home or ports.
+        Unusable: settings (also what a process refuses), home or ports.
         StartFailed: it did not become ready.
     """
     home = Home(settings.home)
@@ -43,8 +43,12 @@ def supervise(settings: Settings, say: Callable[[str], None]) -> None:
             if not ours:
                 raise AlreadyRuns(str(home.root))
             asyncio.run(Supervisor(Mesh(settings), say).run())
-    except (HomeFault, CertificateFault, PortTaken, FileNotFoundError, PermissionError) as error:
+    except (HomeFault, CertificateFault, PortTaken) as error:
         raise Unusable(str(error)) from error
+    except StartRefused as error:
+        raise Unusable(str(error)) from error
+    except OSError as error:
+        raise Unusable(_unusable(home, error)) from error
 
 
 def detach(home: Home, command: Sequence[str], say: Callable[[str], None]) -> None:
@@ -61,8 +65,10 @@ def detach(home: Home, command: Sequence[str], say: Callable[[str], None]) -> No
     """
     try:
         home.prepare()
-    except (HomeFault, OSError) as error:
+    except HomeFault as error:
         raise Unusable(str(error)) from error
+    except OSError as error:
+        raise Unusable(_unusable(home, error)) from error
     log = home.log("supervisor")
     offset = log.stat().st_size if log.exists() else 0
     with log.open("ab") as out:
@@ -94,6 +100,12 @@ def detach(home: Home, command: Sequence[str], say: Callable[[str], None]) -> No
 def up_command(home: Path, flags: Sequence[str]) -> list[str]:
     """Return the command line of a supervisor in the foreground, with this very Python."""
     return [sys.executable, "-m", "bend_server.local", f"--home={home}", *flags]
+
+
+def _unusable(home: Home, error: OSError) -> str:
+    """Say what is wrong with a data folder: read-only, full, not a folder, somebody else's."""
+    place = f" ({error.filename})" if error.filename else ""
+    return f"the data folder {home.root} cannot be used: {error.strerror or error}{place}"
 
 
 def _more(log: Path, offset: int) -> tuple[str, int]:

@@ -1,7 +1,6 @@
 """What `bend status` shows: the supervisor's own account, checked against the machine."""
 
 import asyncio
-import contextlib
 import json
 import ssl
 from typing import Any
@@ -58,8 +57,13 @@ def _process(entry: dict[str, Any], running: bool) -> dict[str, Any]:
     if shown["pid"]:
         import psutil  # not needed by the commands that only look for a pid
 
-        with contextlib.suppress(psutil.Error):
+        try:
             shown["rss_bytes"] = psutil.Process(shown["pid"]).memory_info().rss
+        except psutil.NoSuchProcess:
+            # It has just died; the account does not say so yet.
+            shown["pid"], shown["state"] = None, "restarting"
+        except psutil.Error:
+            pass
     return shown
 
 

@@ -31,6 +31,10 @@ class StartFailed(Exception):
     """The mesh did not become ready; the text says what is missing and where to look."""
 
 
+class StartRefused(StartFailed):
+    """A process refuses its configuration: trying again is useless."""
+
+
 class Supervisor:
     """Supervises one mesh whose home is held by us.
 
@@ -45,7 +49,7 @@ class Supervisor:
         self._say = say
         self._stop_s = stop_s
         self._processes: list[SupervisedProcess] = []
-        self._told: set[str] = set()
+        self._written = True
         self._stop = asyncio.Event()
 
     async def run(self) -> None:
@@ -113,14 +117,15 @@ class Supervisor:
             await asyncio.gather(all_ready, stop, return_exceptions=True)
         if self._stop.is_set() or all(one.is_ready.is_set() for one in wanted):
             return
-        raise StartFailed(self._missing(wanted))
+        refused = any(one.condition.state == "failed" for one in wanted)
+        raise (StartRefused if refused else StartFailed)(self._missing(wanted))
 
     def _missing(self, wanted: list[SupervisedProcess]) -> str:
         late = [one for one in wanted if not one.is_ready.is_set()]
         failed = [one for one in late if one.condition.state == "failed"] or late[:1]
         lines = []
         for one in failed:
-            state = one.condition.state
+            state = one.condition.fault or one.condition.state
             lines.append(f"{one.spec.name} is not ready ({state}); see {one.spec.log}")
             lines += [f"  {line}" for line in log_files.tail(one.spec.log, 5)]
         return "\n".join(lines)
@@ -132,15 +137,20 @@ class Supervisor:
             line = f"{spec.name}: running, pid {condition.pid}"
             line += f", {spec.address}" if spec.address else ""
         elif condition.state == "restarting":
-            line = f"{spec.name}: ended ({_exit_text(condition.exit_code)}), starting again"
+            ended = condition.fault or f"ended ({_exit_text(condition.exit_code)})"
+            line = f"{spec.name}: {ended}, starting again"
         elif condition.state in {"failed", "stopped"}:
             line = f"{spec.name}: {condition.state}"
+            line += f", {condition.fault}" if condition.fault else ""
         if line:
             self._say(line)
         self._write()
 
     def _write(self) -> None:
-        """Write the account of now; small, and only at changes."""
+        """Write the account of now; small, and only at changes.
+
+        On a full disk it is written later: the processes matter more than the account of them.
+        """
         pids = {one.spec.name: one.condition.pid for one in self._processes if one.condition.pid}
         document = {
             "version": 1,
@@ -160,8 +170,12 @@ class Supervisor:
             ],
             "recorded": leftovers.record(pids),
         }
-        with contextlib.suppress(FileNotFoundError):
+        try:
             replace(self._mesh.home.status, json.dumps(document))
+        except OSError:
+            self._written = False
+        else:
+            self._written = True
 
     async def _upkeep(self) -> None:
         """Rotate logs and renew certificates until a stop is wished."""
@@ -171,21 +185,31 @@ class Supervisor:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(ROTATE_S):
                     await self._stop.wait()
+            if not self._written:
+                self._write()
             for spec in self._specs():
                 log_files.rotate(spec.log)
             if loop.time() >= renew_at:
-                renew_at = loop.time() + RENEW_S
-                self._renew()
+                renew_at = loop.time() + (RENEW_S if self._renew() else ROTATE_S)
 
-    def _renew(self) -> None:
-        """Renew certificates; everybody but nats-server sees by the files that they changed."""
-        renewed = self._mesh.authority.renew()
+    def _renew(self) -> bool:
+        """Renew certificates; everybody but nats-server sees by the files that they changed.
+
+        Returns:
+            False when they cannot be written now: they are good for long yet, try again.
+        """
+        try:
+            renewed = self._mesh.authority.renew()
+        except OSError as error:
+            self._say(f"certificates cannot be renewed now: {error}")
+            return False
         for file in renewed:
             self._say(f"certificate {file.name}: renewed")
         if any(file.stem == "nats" for file in renewed):
             for one in self._processes:
                 if one.spec.name == "nats":
                     one.signal(signal.SIGHUP)
+        return True
 
     def _specs(self) -> list[ProcessSpec]:
         return [one.spec for one in self._processes]

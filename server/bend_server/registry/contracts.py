@@ -57,6 +57,8 @@ def check_schema(data: bytes, field: str) -> None:
             limit=SCHEMA_BYTES_MAX,
         )
     try:
+        # Strict: no NaN and no half characters, which nobody could read back.
+        orjson.loads(data)
         schema = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise InvalidInput(f"{field} is not JSON: {str(error)[:200]}", field=field) from None

@@ -3,8 +3,8 @@
 from contextlib import AsyncExitStack
 
 from bend_server.ports.queue import Queue
-from bend_server.registry import Registry
 from bend_server.registry.pools import Pools
+from bend_server.registry.registry import Registry
 from bend_server.roles.process import Process
 from bend_server.rpc.pool_registry import pool_registry_service
 from bend_server.rpc.registry_service import registry_service

@@ -216,7 +216,7 @@ class ExecutionWatch:
     def _of_state(self, entry: TaskOverlay) -> Event:
         return self._event(
             watch_events.TASK,
-            entry.since_us,
+            entry.since_us or self._rooms.clock.now_us(),
             task=self._plan.tasks[entry.task].id,
             item=entry.item,
             attempt=entry.attempt,

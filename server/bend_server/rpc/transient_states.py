@@ -1,9 +1,10 @@
 """What a watch shows of open tries: after the rows that they follow from, never when it is stale.
 
-The engine's memory tells it, and memory may run ahead of SQL and of the rows that were read.
+The engine's memory tells it, and memory may run ahead of SQL and of the rows that were read. What
+a row tells anyway, that a child runs, is left out.
 """
 
-from bend_server.core.model import ResultRow
+from bend_server.core.model import ResultRow, TaskStatus
 from bend_server.ports.engine import TaskOverlay
 
 SPARE = 1000
@@ -27,7 +28,9 @@ class TransientStates:
 
     def add(self, changed: list[TaskOverlay]) -> None:
         """Take in what changed; of too much, the oldest is dropped."""
-        self._kept += changed
+        self._kept += [
+            entry for entry in changed if not entry.waiting or entry.status == TaskStatus.WAITING
+        ]
         del self._kept[: -self._kept_max]
 
     def new_run(self) -> None:
@@ -61,11 +64,14 @@ class TransientStates:
             unit = (entry.task, entry.item)
             if unit in self._ended:
                 continue
-            if not entry.waiting:
+            if entry.after > seq:
+                if entry is newest[unit]:
+                    self._kept.append(entry)
+            elif not entry.waiting:
                 if entry.try_ > self._closed.get(unit, 0):
                     shown.append(entry)
             elif entry is newest[unit]:
-                (waits if entry.after <= seq else self._kept).append(entry)
+                waits.append(entry)
         return [entry for entry in [*shown, *waits] if self._new(entry)]
 
     def _new(self, entry: TaskOverlay) -> bool:

@@ -41,8 +41,11 @@ def refused(error: BaseException) -> DomainError:
 
 def down(error: BaseException) -> DependencyDown:
     """Return the error of a database that is not there; the outcome of a write is unknown."""
-    kind = type(getattr(error, "orig", None) or error).__name__
-    return DependencyDown(f"the database cannot be reached: {kind}", database_error=kind)
+    origin = getattr(error, "orig", None) or error
+    kind = type(origin).__name__
+    # SQLite's own words ("database or disk is full") hold no data, and say what to do.
+    said = str(origin) if isinstance(origin, sqlite3.OperationalError) else kind
+    return DependencyDown(f"the database cannot be reached: {said}", database_error=kind)
 
 
 def judged(error: Exception) -> DomainError:

@@ -1,8 +1,9 @@
 """Logging: structlog, one JSON object a line on stderr; text when a person reads it."""
 
+import contextlib
 import logging
 import sys
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import orjson
 import structlog
@@ -25,7 +26,7 @@ def configure(process: str, level: str = "info", stream: TextIO | None = None) -
         level: debug, info, warning or error.
         stream: where lines go; stderr when left out.
     """
-    out = stream or sys.stderr
+    out = _Lossy(stream or sys.stderr)
     least = LEVELS[level]
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
@@ -42,7 +43,7 @@ def configure(process: str, level: str = "info", stream: TextIO | None = None) -
     structlog.configure(
         processors=[*shared, render],
         wrapper_class=structlog.make_filtering_bound_logger(least),
-        logger_factory=structlog.WriteLoggerFactory(out),
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", out)),
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(process=process)
@@ -58,6 +59,27 @@ def configure(process: str, level: str = "info", stream: TextIO | None = None) -
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(max(least, logging.WARNING))
+
+
+class _Lossy:
+    """A stream whose lines may get lost: what cannot be logged must not end who logs it.
+
+    A full disk, or a reader that went away. What was written before such a line stays whole.
+    """
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self.isatty = out.isatty
+
+    def write(self, text: str) -> None:
+        """Write a line, when that is possible."""
+        with contextlib.suppress(OSError):
+            self._out.write(text)
+
+    def flush(self) -> None:
+        """Let what was written go out, when that is possible."""
+        with contextlib.suppress(OSError):
+            self._out.flush()
 
 
 def _means_something(record: logging.LogRecord) -> bool:

@@ -231,8 +231,15 @@ class ManualEngine:
         await self.commit(Batch(events=[row]))
         await self.say(execution)
 
-    async def result(self, execution: int, task: int, **changes: object) -> ResultRow:
-        """Commit one result row; completed unless said otherwise."""
+    async def result(
+        self,
+        execution: int,
+        task: int,
+        *,
+        changed: Sequence[TaskOverlay] = (),
+        **changes: object,
+    ) -> ResultRow:
+        """Commit one result row, completed unless said otherwise; `changed` is what it began."""
         now_us = self._clock.now_us()
         row = ResultRow(
             execution=execution, seq=self.next_seq(execution), run=1, task=task, item=-1, try_=1,
@@ -242,7 +249,7 @@ class ManualEngine:
         )  # fmt: skip
         row = row._replace(**changes)  # type: ignore[arg-type]
         await self.commit(Batch(results=[row]))
-        await self.say(execution)
+        await self.say(execution, changed)
         return row
 
     async def finish(self, execution: int, **changes: object) -> None:

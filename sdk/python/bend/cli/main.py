@@ -205,6 +205,29 @@ def fail(error: BendError) -> int:
     return exits.code_of(error)
 
 
+def fail_unforeseen(error: Exception) -> int:
+    """Print an error that no command foresaw; return the exit code."""
+    argument = no_text(sys.argv[1:])
+    if argument and "surrogates not allowed" in str(error):
+        # Only names of files may be any bytes, and only on this machine.
+        click.echo(f"error: the argument {argument} is not UTF-8", err=True)
+        return exits.USAGE
+    click.echo(
+        f"error: INTERNAL: {type(error).__name__}: {error} (BEND_LOG_LEVEL=debug shows where)",
+        err=True,
+    )
+    return exits.FAILED
+
+
+def no_text(arguments: list[str]) -> str:
+    """Return the first argument that is not UTF-8, as a person may read it; empty when all are."""
+    for argument in arguments:
+        shown = os.fsencode(argument).decode("utf-8", "backslashreplace")
+        if shown != argument:
+            return shown
+    return ""
+
+
 def main() -> None:
     """Run the command line and exit with its code; never shows a traceback."""
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
@@ -229,9 +252,5 @@ def main() -> None:
     except Exception as error:
         if os.environ.get("BEND_LOG_LEVEL", "").lower() == "debug":
             raise
-        click.echo(
-            f"error: INTERNAL: {type(error).__name__}: {error} (BEND_LOG_LEVEL=debug shows where)",
-            err=True,
-        )
-        code = exits.FAILED
+        code = fail_unforeseen(error)
     sys.exit(code if isinstance(code, int) else exits.OK)

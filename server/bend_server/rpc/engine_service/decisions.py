@@ -175,7 +175,12 @@ def filter_of(request: bulk_pb2.BulkExecutionsRequest) -> ExecutionFilter:
 def _time(request: Any, field: str) -> int | None:
     if not request.HasField(field):
         return None
-    return int(getattr(request, field).ToMicroseconds())
+    try:
+        return int(getattr(request, field).ToMicroseconds())
+    except ValueError:
+        raise InvalidInput(
+            f"{field} is no time from 0001-01-01 to 9999-12-31 UTC", field=field
+        ) from None
 
 
 def approval_message(one: ApprovalSummary) -> approval_pb2.Approval:

@@ -6,7 +6,7 @@ from typing import Any
 from bend.v1 import engine_service_pb2 as pb
 from bend.v1 import execution_pb2
 from bend_server.core.errors import InvalidInput, NotFound
-from bend_server.core.model import EXECUTION_TERMINAL, ExecutionStatus
+from bend_server.core.model import EXECUTION_TERMINAL, EventKind, ExecutionStatus
 from bend_server.ports.engine import TaskOverlay
 from bend_server.ports.store import ExecutionSummary
 from bend_server.rpc import messages, paging, rest_json, views
@@ -17,6 +17,8 @@ from bend_server.rpc.rooms import OUTPUT_BYTES_MAX, Rooms
 
 TASKS_SHOWN_MAX = 1000
 SLICE = 1000
+# What rows of results alone do not tell.
+FOLDED = NEW_RUNS | {int(EventKind.PAUSED)}
 ACTIVE = tuple(int(status) for status in ExecutionStatus if status not in EXECUTION_TERMINAL)
 
 
@@ -31,7 +33,7 @@ async def execution_tasks(
     # Events first: a row that they speak of is there when the rows are read.
     events = await rooms.reads.execution_events(summary.id)
     rows = await rooms.reads.task_results(summary.id)
-    if plan.plain and not any(event.kind in NEW_RUNS for event in events):
+    if plan.plain and not any(event.kind in FOLDED for event in events):
         return views.task_views(plan, rows, overlay, live=live)
     rows, events = contiguous(rows, events)
     made = FoldedViews(plan, summary, rows, events, overlay).views()
