@@ -29,14 +29,16 @@ def stuck() -> None:
 
 Worker([told, stuck], drain_timeout=float(sys.argv[1])).run()
 """
-SEVERAL = """
+SEVERAL = r"""
+import os
 from bend import Worker, component
 
 def served(name, credit):
     @component(name)
     async def answer() -> str:
         return name
-    return Worker([answer], credit=credit, on_stop=lambda: print("closed", name, flush=True))
+    # In one write: both end at once, each in a thread of its own.
+    return Worker([answer], credit=credit, on_stop=lambda: os.write(1, f"closed {name}\n".encode()))
 
 Worker.run_all([served("p.fast", 64), served("p.slow", 2)])
 """
