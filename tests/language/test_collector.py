@@ -3,6 +3,8 @@
 import gc
 import weakref
 
+import pytest
+
 from bend_server.language.collector import YOUNG_MAX, paused_collector
 
 
@@ -24,7 +26,10 @@ class Knot:
         self.self = self
 
 
-def test_garbage_of_before_is_still_collected() -> None:
+@pytest.mark.parametrize("frozen", [0, 375])
+def test_garbage_of_before_is_still_collected(monkeypatch: pytest.MonkeyPatch, frozen: int) -> None:
+    """Also where Python itself starts with some objects frozen, as 3.12 does."""
+    monkeypatch.setattr(gc, "get_freeze_count", lambda: frozen)
     knot = Knot()
     seen = weakref.ref(knot)
     with paused_collector():

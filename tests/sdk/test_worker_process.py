@@ -29,19 +29,16 @@ def stuck() -> None:
 
 Worker([told, stuck], drain_timeout=float(sys.argv[1])).run()
 """
-SEVERAL = """
-import sys
+SEVERAL = r"""
+import os
 from bend import Worker, component
 
 def served(name, credit):
     @component(name)
     async def answer() -> str:
         return name
-    def closed() -> None:
-        # Both end at once, each in its own thread: a line is written as one piece.
-        sys.stdout.write(f"closed {name}\\n")
-        sys.stdout.flush()
-    return Worker([answer], credit=credit, on_stop=closed)
+    # In one write: both end at once, each in a thread of its own.
+    return Worker([answer], credit=credit, on_stop=lambda: os.write(1, f"closed {name}\n".encode()))
 
 Worker.run_all([served("p.fast", 64), served("p.slow", 2)])
 """
