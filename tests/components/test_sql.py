@@ -296,3 +296,9 @@ def test_starting_loads_no_heavy_library() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_a_text_that_is_none_is_named_and_not_shown(file: Path) -> None:
+    error = failed(settings(file), "SELECT CAST(x'ff736563726574' AS TEXT) AS t")
+    assert (error.reason, error.retryable) == ("SQL_DATA", False)
+    assert "secret" not in error.message

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from bend import RetryableError, TerminalError
+from bend_executors.kafka.chatter import logger
 from bend_executors.kafka.clusters import Cluster
 from bend_executors.kafka.failures import failure
 from bend_executors.kafka.messages import Encoded
@@ -101,7 +102,7 @@ class Line:
         self.broken = False
         self.last_error = ""
         self._stopping = False
-        settings = dict(cluster.settings) | {"error_cb": self._on_error, "logger": log}
+        settings = dict(cluster.settings) | {"error_cb": self._on_error, "logger": logger()}
         try:
             self.producer = Producer(settings)
         except KafkaException as error:

@@ -156,6 +156,9 @@ def meaning_of(state: str) -> Meaning:
 
 def _sqlite(error: sqlite3.Error) -> ComponentError:
     code = getattr(error, "sqlite_errorcode", None)
+    if code is None and isinstance(error, sqlite3.OperationalError):
+        # Its message has the value.
+        return made(DATA, "a text is not UTF-8: cast it to blob")
     if code is None:
         # The module's own: a value that it cannot bind, or a wrong count of them.
         return made(PARAMETER, _first(error))
