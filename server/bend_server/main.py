@@ -1,4 +1,4 @@
-"""Composition roots: `python -m bend_server.main ROLE` runs one server process.
+"""The command of a server process: `python -m bend_server.main ROLE`.
 
 Roles: `server` (engine and registry together), `executor`; with PostgreSQL also `engine` and
 `registry` alone. SIGTERM stops a role in order. Exit code 2: the configuration cannot be used, and
@@ -7,15 +7,10 @@ starting again is useless.
 
 import argparse
 import asyncio
-import gc
 import os
 import signal
-import socket
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import AsyncExitStack
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Awaitable, Callable
 
 import uvloop
 
@@ -29,379 +24,25 @@ if _rich is None:
 
 from bend.errors import ConfigurationError  # noqa: E402
 from bend_server.config import Settings, load  # noqa: E402
-from bend_server.core.errors import DependencyDown  # noqa: E402
-from bend_server.rpc.identity import Authenticator  # noqa: E402
-from bend_server.rpc.server import RpcServer, Service, TlsFiles, serve  # noqa: E402
+from bend_server.roles.process import Place, Process  # noqa: E402
+from bend_server.roles.serving import StoppedEarly  # noqa: E402
 from bend_server.telemetry import logs  # noqa: E402
-from bend_server.telemetry.clock import SystemChance, SystemClock  # noqa: E402
-from bend_server.tls import client_context  # noqa: E402
 
 CONFIGURATION_EXIT = 2
 FAULT_EXIT = 1
-NATS_S = 20.0
-DATABASE_S = 20.0
-DATABASE_PAUSE_S = 0.1
-CALLS_GRACE_S = 3.0
-WATCH_S = 0.25
 PARENT_S = 1.0
-# As measured: fewer collections over what lives long anyway.
-GC_THRESHOLD = 50_000
-TRUST_DOMAIN = "bend.local"
+ROLES = ("engine", "executor", "registry", "server")
 
 _log = structlog.get_logger(__name__)
 
 
-class Place(NamedTuple):
-    """Where this process listens, and whom it talks to."""
-
-    host: str
-    port: int
-    nats: str
-    registry: str
-    registry_role: str
-    replica: str
-
-
-class Process:
-    """What every role has: settings, certificate, time, chance, and the queue's connection."""
-
-    def __init__(self, role: str, settings: Settings, place: Place) -> None:
-        self.role = role
-        self.settings = settings
-        self.place = place
-        # The server is the engine to the others: on SQLite it owns the database.
-        self.identity = "engine" if role == "server" else role
-        certs = settings.certs
-        self.tls = TlsFiles(
-            settings.cert_file or certs / f"{self.identity}.pem",
-            settings.key_file or certs / f"{self.identity}.key",
-            settings.ca_file or certs / "ca.pem",
-        )
-        self.clock = SystemClock()
-        self.chance = SystemChance()
-        self.replica = f"{place.replica}/" if place.replica else ""
-        self.name = f"{self.replica}{socket.gethostname()}:{place.port}:{os.getpid()}"
-
-    async def queue(self, stack: AsyncExitStack) -> Any:
-        """Connect to NATS; closed with the stack. Engines make the streams, executors use them."""
-        from bend_server.queue.jetstream import NatsQueue, StreamOptions
-
-        connected = await NatsQueue.connect(
-            self.place.nats,
-            client_context(self.tls.roots, self.tls.certificate, self.tls.key),
-            self.name,
-            streams=StreamOptions() if self.identity == "engine" else None,
-            jetstream=self.role != "registry",
-            inbox_prefix=f"_INBOX_{self.identity}",
-            timeout_s=NATS_S,
-        )
-        stack.push_async_callback(connected.close)
-        return connected
-
-    async def blobs(self) -> Any:
-        """Return the blob store."""
-        from bend_server.blobs.objects import ObjectBlobs
-
-        return await asyncio.to_thread(ObjectBlobs, self.settings.blobs)
-
-    async def stores(self, stack: AsyncExitStack) -> Any:
-        """Open the database; closed with the stack.
-
-        One that is away, or still reads its log after a crash, is waited for as NATS is: ending
-        here would cost the whole start of this process again, after a growing pause.
-        """
-        from bend_server.storage.opening import open_store
-
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + DATABASE_S
-        told = False
-        while True:
-            try:
-                opened = await open_store(self.settings.database, self.clock)
-            except DependencyDown as error:
-                if loop.time() >= deadline:
-                    raise
-                if not told:
-                    told = True
-                    _log.warning("database_awaited", error=str(error))
-                await asyncio.sleep(DATABASE_PAUSE_S)
-            else:
-                stack.push_async_callback(opened.close)
-                return opened
-
-    async def serve(self, services: list[Service], stack: AsyncExitStack) -> RpcServer:
-        """Listen, not yet serving; stopped with the stack."""
-        running = await serve(
-            services,
-            address=self.place.host,
-            port=self.place.port,
-            tls=self.tls,
-            authenticator=Authenticator(
-                trust_domain=TRUST_DOMAIN, token_file=self.settings.token_file
-            ),
-            serving=False,
-        )
-        stack.push_async_callback(running.stop, CALLS_GRACE_S)
-        return running
-
-
-async def run_server(process: Process, stop: asyncio.Event) -> None:
-    """Run the engine, the registry, or both, until `stop` is set or the engine fails."""
-    async with AsyncExitStack() as stack:
-        stores, queue, blobs = await _together(
-            stop, process.stores(stack), process.queue(stack), process.blobs()
-        )
-        services: list[Service] = []
-        engine: Any = None
-        if process.role != "registry":
-            engine, more = _engine(process, stores, queue, blobs)
-            services += more
-        if process.role != "engine":
-            services += await _registry(process, stores, queue, stack)
-        running = await process.serve(services, stack)
-        if engine is not None:
-            await engine.start()
-            stack.push_async_callback(engine.stop)
-            # Calls that are being served need the engine until they have ended.
-            stack.push_async_callback(running.stop, CALLS_GRACE_S)
-        await _serve_until(process, running, services, stop, engine)
-
-
-def _engine(process: Process, stores: Any, queue: Any, blobs: Any) -> tuple[Any, list[Service]]:
-    from bend import __version__
-    from bend.v1 import (
-        engine_service_pb2,
-        executor_service_pb2,
-        operations_service_pb2,
-        registry_service_pb2,
-    )
-    from bend_server.engine.engine import Engine
-    from bend_server.engine.options import EngineOptions
-    from bend_server.engine.plans import StoredPlans, compile_aside
-    from bend_server.rpc.chunk_tails import ChunkTails
-    from bend_server.rpc.engine_service import Rooms, engine_service
-    from bend_server.rpc.operations_service import Check, operations_service
-    from bend_server.rpc.parameters import Schemas
-
-    plans = StoredPlans(stores.engine, compile_aside)
-    engine = Engine(
-        stores.engine,
-        queue,
-        blobs,
-        process.clock,
-        process.chance,
-        plans,
-        EngineOptions(name=process.name, replica=process.replica),
-    )
-    rooms = Rooms(
-        engine=engine,
-        reads=stores.reads,
-        workflows=stores.workflows,
-        registry=stores.registry,
-        blobs=blobs,
-        plans=plans,
-        chunks=ChunkTails(queue),
-        clock=process.clock,
-        schemas=Schemas(),
-    )
-
-    async def database() -> bool:
-        await stores.reads.ping()
-        return True
-
-    async def connected() -> bool:
-        return bool(queue.connected)
-
-    async def owns() -> bool:
-        return bool(engine.ready)
-
-    described = [
-        engine_service_pb2.DESCRIPTOR.services_by_name["EngineService"],
-        registry_service_pb2.DESCRIPTOR.services_by_name["RegistryService"],
-        executor_service_pb2.DESCRIPTOR.services_by_name["ExecutorService"],
-        operations_service_pb2.DESCRIPTOR.services_by_name["OperationsService"],
-    ]
-    checks: dict[str, Check] = {"database": database, "queue": connected, "ownership": owns}
-    return engine, [
-        engine_service(rooms),
-        operations_service(checks, described, __version__),
-    ]
-
-
-async def _registry(
-    process: Process, stores: Any, queue: Any, stack: AsyncExitStack
-) -> list[Service]:
-    from bend_server.registry import Registry
-    from bend_server.registry.pools import Pools
-    from bend_server.rpc.pool_registry import pool_registry_service
-    from bend_server.rpc.registry_service import registry_service
-
-    registry = Registry(
-        stores.registry,
-        queue,
-        process.clock,
-        refuse_breaking=process.settings.breaking_contracts == "refuse",
-    )
-    await registry.start()
-    stack.push_async_callback(registry.stop)
-    pools = pool_registry_service(Pools(stores.pools, process.clock))
-    return [registry_service(registry), pools]
-
-
-async def run_executor(process: Process, stop: asyncio.Event) -> None:
-    """Run an executor until `stop` is set."""
-    from bend_server.executor.listeners import Listeners
-    from bend_server.executor.options import ExecutorOptions
-    from bend_server.executor.pools.desk import Desk
-    from bend_server.executor.providers import secret_providers
-    from bend_server.executor.room import ExecutorRoom
-    from bend_server.rpc.connect import executor_service
-    from bend_server.rpc.identity import NAMESPACE_DEFAULT
-    from bend_server.rpc.push import dialer
-    from bend_server.rpc.registrar import RegistryClient
-
-    async with AsyncExitStack() as stack:
-        queue, blobs = await _together(stop, process.queue(stack), process.blobs())
-        place = process.place
-        registrar = RegistryClient(
-            place.registry,
-            server_name=f"{place.registry_role}.{TRUST_DOMAIN}",
-            certificate=process.tls.certificate,
-            key=process.tls.key,
-            roots=process.tls.roots,
-        )
-        stack.push_async_callback(registrar.close)
-        warden = await _warden(process, queue, registrar)
-        room = ExecutorRoom(
-            queue,
-            blobs,
-            process.clock,
-            process.chance,
-            registrar,
-            secret_providers(os.environ, process.settings.secrets_dir),
-            ExecutorOptions(
-                name=process.name,
-                resume_key=_resume_key(process.settings.certs / "resume.key"),
-            ),
-            warden.admit,
-        )
-        services = [executor_service(room, Desk(warden))]
-        running = await process.serve(services, stack)
-        await room.start()
-        listeners = Listeners(
-            process.settings.listeners,
-            NAMESPACE_DEFAULT,
-            dialer(process.tls, TRUST_DOMAIN, process.name),
-            room.attach,
-            process.chance,
-        )
-        stack.push_async_callback(listeners.stop)
-        # Streams are told to go while the server still carries them.
-        stack.push_async_callback(room.stop)
-        await listeners.start()
-        await warden.start()
-        # Before the streams: instances finish what they hold.
-        stack.push_async_callback(warden.stop)
-        await _serve_until(process, running, services, stop, None)
-
-
-async def _warden(process: Process, queue: Any, registrar: Any) -> Any:
-    """Make what keeps pools, after ending what an executor before this one left."""
-    from bend_server.certificates import Authority
-    from bend_server.executor.pools.configuration import FollowedFile
-    from bend_server.executor.pools.drivers import MARKS, Drivers, given_access, issued_access
-    from bend_server.executor.pools.warden import Warden
-    from bend_server.rpc.identity import NAMESPACE_DEFAULT
-
-    settings, tls = process.settings, process.tls
-    file = FollowedFile(settings.pools, NAMESPACE_DEFAULT)
-
-    def issue(path: str) -> tuple[Path, Path]:
-        if not (settings.certs / "ca.key").exists():
-            # Making an authority here would make certificates that nobody believes.
-            raise ValueError("there is no authority here: name `certificates` in the file of pools")
-        leaf = Authority(settings.certs).leaf(path)
-        return leaf.certificate, leaf.key
-
-    if file.content.certificates:
-        access = given_access(Path(file.content.certificates), settings.url)
+def _role(name: str) -> Callable[[Process, asyncio.Event], Awaitable[None]]:
+    """Import what a role needs, and nothing of the others."""
+    if name == "executor":
+        from bend_server.roles.executor import run
     else:
-        access = issued_access(issue, tls.roots, settings.url)
-    drivers = Drivers(file, access, settings.home)
-    left = await drivers.process.sweep()
-    if left:
-        _log.warning("pool_instances_ended", names=left, marks=MARKS)
-    host, port = socket.gethostname(), process.place.port
-    return Warden(
-        queue,
-        process.clock,
-        process.chance,
-        registrar,
-        file,
-        drivers,
-        name=process.name,
-        seat=f"{host}:{port}",
-    )
-
-
-def _resume_key(file: Path) -> bytes:
-    """Return the key that executors share, at least 32 bytes."""
-    key = file.read_bytes().strip()
-    if len(key) < 32:
-        raise ConfigurationError(f"{file} holds fewer than 32 bytes")
-    return key
-
-
-class _StoppedEarly(Exception):
-    """The signal to stop came before the role had what it needs."""
-
-
-async def _together(stop: asyncio.Event, *steps: Coroutine[Any, Any, Any]) -> list[Any]:
-    """Run the slow first steps side by side; the first fault, or `stop`, ends the others."""
-    async with asyncio.TaskGroup() as group:
-        watch = group.create_task(_until(stop))
-        tasks = [group.create_task(step) for step in steps]
-        await asyncio.wait(tasks)
-        watch.cancel()
-    return [task.result() for task in tasks]
-
-
-async def _until(stop: asyncio.Event) -> None:
-    await stop.wait()
-    raise _StoppedEarly
-
-
-async def _serve_until(
-    process: Process,
-    running: RpcServer,
-    services: list[Service],
-    stop: asyncio.Event,
-    engine: Any,
-) -> None:
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(GC_THRESHOLD)
-    for name in ("", *(service.name for service in services)):
-        await running.set_serving(name, True)
-    _log.info("role_started", role=process.role, port=running.port)
-    while not stop.is_set():
-        try:
-            async with asyncio.timeout(WATCH_S):
-                await stop.wait()
-        except TimeoutError:
-            if engine is not None and engine.failed is not None:
-                # Memory can no longer be trusted; a fresh process recovers from SQL.
-                raise engine.failed from None
-    _log.info("role_stops", role=process.role)
-
-
-Run = Callable[[Process, asyncio.Event], Awaitable[None]]
-ROLES: dict[str, Run] = {
-    "server": run_server,
-    "engine": run_server,
-    "registry": run_server,
-    "executor": run_executor,
-}
+        from bend_server.roles.server import run
+    return run
 
 
 async def _run(process: Process) -> None:
@@ -414,8 +55,8 @@ async def _run(process: Process) -> None:
         # Linux ends us with our parent by itself.
         watch = asyncio.create_task(_follow_parent(os.getppid()))
     try:
-        await ROLES[process.role](process, stop)
-    except* _StoppedEarly:
+        await _role(process.role)(process, stop)
+    except* StoppedEarly:
         _log.info("role_stops", role=process.role)
     finally:
         if watch is not None:
@@ -430,7 +71,7 @@ async def _follow_parent(parent: int) -> None:
 
 def _arguments(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bend_server.main")
-    parser.add_argument("role", choices=sorted(ROLES))
+    parser.add_argument("role", choices=ROLES)
     parser.add_argument("--listen", required=True, help="address:port")
     parser.add_argument("--nats", default="", help="tls://host:port; BEND_NATS_URL otherwise")
     parser.add_argument("--registry", default="", help="host:port of the registry (executor)")

@@ -1,5 +1,6 @@
 """The root command: settings, absence of the server, help, and that nobody sees a traceback."""
 
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -53,6 +54,20 @@ def test_without_the_server_its_commands_say_what_to_install(
         done = bend(*arguments)
         assert done.code == 2
         assert "pip install 'bend[server]'" in done.err
+
+
+def test_on_another_system_every_command_says_so(
+    bend: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There the server cannot even be imported: "install the server" would lead nowhere."""
+    monkeypatch.setattr(root, "_loaded", {})
+    monkeypatch.setattr(root, "_asked", True)
+    monkeypatch.setattr(platform, "system", lambda: "Windows")
+    for arguments in (("up",), ("up", "--detach"), ("run", "x.yaml")):
+        done = bend(*arguments)
+        assert done.code == 2
+        assert "UNSUPPORTED_PLATFORM: Bend runs on Linux and macOS" in done.err
+        assert "pip install" not in done.err
 
 
 def test_the_server_adds_commands_and_extends_groups(

@@ -46,7 +46,7 @@ def server(folder: str) -> Iterator[str]:
         yield process.stdout.readline().strip()  # type: ignore[union-attr]
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
         process.stdout.close()  # type: ignore[union-attr]
 
 

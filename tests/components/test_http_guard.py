@@ -194,7 +194,7 @@ def test_the_next_address_is_tried_and_only_checked_ones() -> None:
                 Allowance.from_text("127.0.0.0/8"),
                 asyncio.Protocol,
                 tls=None,
-                timeout_s=5.0,
+                timeout_s=60.0,
             )
             peer = transport.get_extra_info("peername")
             transport.close()

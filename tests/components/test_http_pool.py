@@ -129,7 +129,7 @@ def test_idle_connections_are_closed_after_their_time() -> None:
     async def use() -> None:
         async with serving(framed(lambda _: json_reply(1))) as port, opened(idle_s=0.05) as http:
             await many(http, f"http://127.0.0.1:{port}/", 8, 4)
-            await eventually(lambda: http.stats()["hosts"] == 0, 10)
+            await eventually(lambda: http.stats()["hosts"] == 0)
             assert http.stats()["connections"] == 0
 
     asyncio.run(use())
@@ -143,7 +143,7 @@ def test_cancelled_calls_give_their_connections_back() -> None:
         async with serving(silent) as port, opened(connections_per_host_max=2) as http:
             values = {"url": f"http://127.0.0.1:{port}/"}
             calls = [asyncio.create_task(call(http.request, values)) for _ in range(6)]
-            await eventually(lambda: http.stats()["waiting"] == 4, 10)
+            await eventually(lambda: http.stats()["waiting"] == 4)
             for one in calls:
                 one.cancel()
             await asyncio.gather(*calls, return_exceptions=True)
@@ -276,13 +276,21 @@ def test_a_host_that_never_ends_its_handshake_costs_each_task_its_own_time_only(
 
     async def use() -> None:
         async with serving(mute) as port, opened() as http:
-            values = {"url": f"https://localhost:{port}/", "timeout_connect": "200ms"}
-            begin = asyncio.get_running_loop().time()
-            calls = [call(http.request, values) for _ in range(10)]
-            failed = await asyncio.gather(*calls, return_exceptions=True)
-            assert [getattr(one, "reason", one) for one in failed] == ["HTTP_TIMEOUT"] * 10
-            assert asyncio.get_running_loop().time() - begin < 1.5
-            assert http.stats()["connections"] == http.stats()["hosts"] == 0
+            # On a busy machine all takes longer: then the times to compare are longer ones.
+            for connect_ms in (200, 4000):
+                values = {
+                    "url": f"https://localhost:{port}/",
+                    "timeout_connect": f"{connect_ms}ms",
+                }
+                begin = asyncio.get_running_loop().time()
+                calls = [call(http.request, values) for _ in range(10)]
+                failed = await asyncio.gather(*calls, return_exceptions=True)
+                assert [getattr(one, "reason", one) for one in failed] == ["HTTP_TIMEOUT"] * 10
+                assert http.stats()["connections"] == http.stats()["hosts"] == 0
+                times = (asyncio.get_running_loop().time() - begin) * 1000 / connect_ms
+                if times < 7.5:
+                    break
+            assert times < 7.5
 
     asyncio.run(use())
 

@@ -66,7 +66,7 @@ def test_events_are_partial_outputs_while_the_stream_is_open() -> None:
         serve = answering(first, rest, then=seen)
         async with serving(serve) as port, opened() as http:
             return await call(
-                http.request, {"url": f"http://127.0.0.1:{port}/"}, sink=Watching(), timeout_s=10
+                http.request, {"url": f"http://127.0.0.1:{port}/"}, sink=Watching(), timeout_s=60
             )
 
     made = asyncio.run(use())
@@ -168,7 +168,7 @@ def test_waiting_for_a_connection_has_its_time() -> None:
         async with serving(silent) as port, opened(connections_per_host_max=1) as http:
             url = f"http://127.0.0.1:{port}/"
             first = asyncio.create_task(call(http.request, {"url": url}))
-            await eventually(lambda: http.stats()["connections"] == 1, 10)
+            await eventually(lambda: http.stats()["connections"] == 1)
             with pytest.raises(RetryableError, match="pool timed out"):
                 await call(http.request, {"url": url, "timeout_pool": "30ms"})
             first.cancel()

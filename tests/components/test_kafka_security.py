@@ -213,15 +213,23 @@ def test_brokers_with_tls_are_not_spoken_to_in_the_clear(
 
         server = await asyncio.start_server(greet, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
-        settings = cluster(
-            tmp_path, {"ca": files["ca"]}, bootstrap=f"127.0.0.1:{port}", delivery_timeout=0.5
-        )
-        component = KafkaComponent({"far": settings})
-        with pytest.raises(Exception, match="_SSL") as caught:
-            await call(component.publish, {"cluster": "far", "topic": "t", "value": 1})
-        await asyncio.to_thread(component.close)
+        # A busy machine may need longer to learn why.
+        for delivery_s in (0.5, 5.0, 40.0):
+            settings = cluster(
+                tmp_path,
+                {"ca": files["ca"]},
+                bootstrap=f"127.0.0.1:{port}",
+                delivery_timeout=delivery_s,
+            )
+            component = KafkaComponent({"far": settings})
+            with pytest.raises(RetryableError) as caught:
+                await call(component.publish, {"cluster": "far", "topic": "t", "value": 1})
+            await asyncio.to_thread(component.close)
+            if "_SSL" in str(caught.value):
+                break
         server.close()
-        return str(getattr(caught.value, "reason", ""))
+        assert "_SSL" in str(caught.value)
+        return caught.value.reason
 
     assert asyncio.run(run()) == "KAFKA_TIMEOUT"
 
@@ -266,7 +274,7 @@ def test_a_broker_behind_mutual_tls(
             tmp_path,
             security,
             bootstrap=f"127.0.0.1:{port}",
-            delivery_timeout=5 if with_certificate else 0.7,
+            delivery_timeout=60 if with_certificate else 0.7,
         )
         component = KafkaComponent({"far": settings})
         try:

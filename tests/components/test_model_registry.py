@@ -168,15 +168,24 @@ def test_a_fetch_that_is_cancelled_leaves_nothing(tmp_path: Path) -> None:
     async def use(url: str) -> None:
         chosen = settings(tmp_path, url)
         found = Found("m", "1.0.0", tmp_path / "m" / "1.0.0")
-        fetching = Fetcher(chosen.registry).fetch(found, chosen.sources["m", "1.0.0"])
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(fetching, 0.2)
+        fetching = asyncio.ensure_future(
+            Fetcher(chosen.registry).fetch(found, chosen.sources["m", "1.0.0"])
+        )
+        await answered.wait()
+        assert [part.suffix for part in found.folder.iterdir()] == [".part"]
+        fetching.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await fetching
+
+    answered = asyncio.Event()
 
     # The announced bytes never come whole, and the connection stays open.
     class Silent(Server):
         async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await reader.readuntil(b"\r\n\r\n")
             writer.write(answer(DATA, size=10_000))
+            await writer.drain()
+            answered.set()
             await reader.read()
             writer.close()
 

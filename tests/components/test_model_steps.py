@@ -1,7 +1,6 @@
 """If these fail, a step before or after a model gives wrong values or stops the component."""
 
 import asyncio
-import time
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -124,25 +123,25 @@ def test_what_would_take_long_is_refused_before_it_runs(
 ) -> None:
     """The library cannot be interrupted: the bound is computed from the sizes of the lists."""
     wide = {"a": [1.0] * 20_000}
-    begin = time.process_time()
     with pytest.raises(TerminalError, match="is the bound"):
         infer(component, "wide", wide, post={"v": expression})
-    assert time.process_time() - begin < 5.0
     assert infer(component, "wide", {"a": [1.0] * 20}, post={"v": "output.y.map(a, a)"})
 
 
 def test_what_the_bound_allows_is_quick() -> None:
-    """The worst that COST_MAX allows must not hold the event loop for long."""
+    """The worst that COST_MAX allows must not hold the event loop for long.
+
+    Its length says so: three hundred times less work than the list of the test above, which takes
+    minutes.
+    """
     made = steps.Steps()
     text = "output.map(a, a * 2.0)"
     length = next(
         n for n in range(3000, 0, -1) if steps.Measured(text).cost(n + 3) <= steps.COST_MAX
     )
-    begin = time.process_time()
-    made.evaluate("post", {"v": text}, [{"output": [1.0] * length}])
-    assert length > 700
-    # Three hundred times less than the list of the test above would take.
-    assert time.process_time() - begin < 3.0
+    (found,) = made.evaluate("post", {"v": text}, [{"output": [1.0] * length}])
+    assert 700 < length < 1200
+    assert found == {"v": [2.0] * length}
 
 
 def test_many_samples_share_the_bound(component: ModelComponent) -> None:

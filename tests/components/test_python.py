@@ -133,6 +133,7 @@ def test_wrong_inputs_are_refused(
         ("def main(): return {1, 2} - {2}", [1], []),
         ("x = 1", None, []),
         ("output = 2 ** 80", 2**80, []),
+        ("output = [10 ** 308, '7' * 400]", [10**308, "7" * 400], []),
         ("output = 'é\\ud800'", "é?", []),
     ],
 )
@@ -160,6 +161,16 @@ def test_what_a_script_gives(
         ("output = x = []\nfor _ in range(5000): x.append([]); x = x[0]", "INVALID_OUTPUT",
          TerminalError),
         ("output = 'x' * (17 << 20)", "INVALID_OUTPUT", TerminalError),
+        ("output = [10 ** 308, -(10 ** 309)]", "INVALID_OUTPUT", TerminalError),
+        ("def main():\n yield float('inf')", "INVALID_OUTPUT", TerminalError),
+        ("class Odd:\n def __fspath__(self): return {}['x']\noutput = Odd()", "INVALID_OUTPUT",
+         TerminalError),
+        ("class Mute(Exception):\n def __str__(self): return {}['x']\nraise Mute", "MUTE",
+         RetryableError),
+        ("from bend import RetryableError\nraise RetryableError('GONE', details=float('nan'))",
+         "GONE", RetryableError),
+        ("from bend import RetryableError\nx = []\nx.append(x)\n"
+         "raise RetryableError('ROUND', details=x)", "ROUND", RetryableError),
         ("def main(a): pass", "TYPE_ERROR", RetryableError),
     ],
 )  # fmt: skip
@@ -214,17 +225,21 @@ def test_logs_are_bounded_and_what_is_dropped_is_counted(python: PythonComponent
     ],
 )
 def test_a_flood_leaves_the_loop_to_others(python: PythonComponent, script: str) -> None:
-    async def longest_wait_s() -> float:
+    async def longest_turn_s() -> float:
+        """Return the most that our own thread worked between two turns of the loop.
+
+        Its own time: when the machine is busy with others, nobody here holds the loop.
+        """
         task = asyncio.ensure_future(call(python.run, {"script": script}, timeout_s=0.7))
         longest = 0.0
         while not task.done():
-            began = time.monotonic()
+            began = time.thread_time()
             await asyncio.wait({task}, timeout=0.01)
-            longest = max(longest, time.monotonic() - began)
+            longest = max(longest, time.thread_time() - began)
         assert task.exception() is not None
         return longest
 
-    assert asyncio.run(longest_wait_s()) < 1.0
+    assert asyncio.run(longest_turn_s()) < 0.4
 
 
 def test_the_context_is_the_tasks(python: PythonComponent) -> None:
@@ -258,7 +273,7 @@ def test_a_cancelled_task_is_killed(python: PythonComponent) -> None:
         script = f"import subprocess\nsubprocess.Popen(['/bin/sleep', '{marker}'])\n"
         script += "print('up', flush=True)\nwhile True: pass"
         task = asyncio.ensure_future(call(python.run, {"script": script}, sink=sink))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await sink.heard.wait()
         await asyncio.to_thread(wait_until, lambda: bool(running(marker)), "it does not start", 30)
         task.cancel()

@@ -119,7 +119,7 @@ def main():
     ("script", "reason"),
     [
         ("held = bytearray(10 << 30)", "MEMORY_LIMIT"),
-        ("import mmap; mmap.mmap(-1, 10 << 30)", "OS_ERROR"),
+        ("import mmap; mmap.mmap(-1, 10 << 30, flags=mmap.MAP_PRIVATE)", "OS_ERROR"),
         ("import os; os.memfd_create('x')", "PERMISSION_ERROR"),
         (
             "import ctypes; libc = ctypes.CDLL(None, use_errno=True)\n"

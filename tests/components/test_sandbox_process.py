@@ -7,7 +7,6 @@ import resource
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -83,11 +82,9 @@ def python() -> Iterator[PythonComponent]:
 def test_garbage_on_the_socket_fails_its_own_task_only(
     python: PythonComponent, attack: str, reason: str
 ) -> None:
-    began = time.monotonic()
     timeout_s = 0.5 if reason == "TIMEOUT" else 40.0
     error = failure(lambda: run(python, f"{FIND_SOCKET}\n{attack}", timeout_s=timeout_s))
     assert error.reason == reason, error.message
-    assert time.monotonic() - began < 30
     assert run(python, "output = 'well'").output == "well"
 
 

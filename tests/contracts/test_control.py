@@ -2,11 +2,13 @@
 
 import pytest
 
+from bend_server.core import limits
 from bend_server.core.errors import DomainError, LeaseLost
 from bend_server.core.model import (
     ApprovalEnd,
     ApprovalRow,
     CacheRow,
+    EventKind,
     ExecutionStatus,
     FinishRow,
     Reopen,
@@ -376,6 +378,26 @@ async def test_a_filter_names_executions_by_id(backend: Backend) -> None:
         assert await found(label=("team", "1")) == [1, 3]
         assert await found(workflow="none") == []
         assert await found(started_after_us=T0_US + 1000, started_before_us=T0_US + 3000) == [1, 2]
+
+
+@in_loop
+async def test_what_refuses_a_retry_is_known_from_rows(backend: Backend) -> None:
+    async with backend.ready() as (stores, lease):
+        starts = [start_row(n, parent=n == 1 or None) for n in range(6)]
+        ids = [one.id for one in starts]
+        batch = Batch(
+            starts=starts,
+            changes=[
+                StatusChange(ids[3], PAUSED, "lunch"),
+                StatusChange(ids[4], PAUSED, "TASK_FAILED"),
+            ],
+            events=[event_row(ids[2], 1, kind=int(EventKind.COMPENSATING)), event_row(ids[0], 1)],
+        )
+        await write(stores, lease, batch)
+        full = finish_row(ids[5], limits.HISTORY_ROWS_MAX, status=5)
+        await write(stores, lease, Batch(finishes=[finish_row(ids[0], 2, status=5), full]))
+        assert await stores.engine.unretryable(ids) == {ids[1], ids[2], ids[3], ids[5]}
+        assert await stores.engine.unretryable([]) == set()
 
 
 @in_loop

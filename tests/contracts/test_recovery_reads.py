@@ -1,7 +1,7 @@
 """What recovery, parking, the sweeper and retention read. Invariant 1: SQL is enough to rebuild."""
 
 from bend_server.core.ids import PARTITIONS
-from bend_server.core.model import StartRow
+from bend_server.core.model import ExecutionStatus, StartRow, StatusChange
 from bend_server.ports.store import Batch, Lease, Park
 from bend_server.storage.stores import Stores
 from tests.kit.backends import Backend, write
@@ -92,6 +92,9 @@ async def test_the_sweeper_finds_what_is_overdue(backend: Backend) -> None:
         assert await engine.overdue([3], T0_US + 4, 0, 2) == [ids[0], ids[2]]
         assert await engine.overdue([3], T0_US + 4, ids[2], 2) == [ids[3]]
         assert await engine.overdue([3, 4], T0_US + 1, 0, 10) == sorted([ids[0], other.id])
+        paused = StatusChange(ids[0], ExecutionStatus.PAUSED, "lunch")
+        await write(stores, lease, Batch(changes=[paused]))
+        assert await engine.overdue([3], T0_US + 4, 0, 10) == [ids[2], ids[3]]
 
 
 @in_loop

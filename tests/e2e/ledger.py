@@ -1,6 +1,7 @@
 """SQL as the kill tests read it: past all our own code, on either database."""
 
 import asyncio
+import contextlib
 import sqlite3
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,6 +12,8 @@ from tests.kit.postgres import AWAY
 
 CONNECT_S = 5.0
 QUERY_S = 30.0
+# What SQLite says of a file that is being recovered, or whose log is being folded back and removed.
+BUSY = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_CANTOPEN", "SQLITE_PROTOCOL", "SQLITE_READONLY_")
 
 
 class Away(Exception):
@@ -37,8 +40,15 @@ class SqliteLedger:
 
     def rows(self, sql: str) -> list[Any]:
         """See Ledger."""
-        with sqlite3.connect(f"file:{self._file}?mode=ro", uri=True) as connection:
-            return connection.execute(sql).fetchall()
+        try:
+            with contextlib.closing(
+                sqlite3.connect(f"file:{self._file}?mode=ro", timeout=QUERY_S, uri=True)
+            ) as connection:
+                return connection.execute(sql).fetchall()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorname.startswith(BUSY):
+                raise Away from error
+            raise
 
     def close(self) -> None:
         """See Ledger."""

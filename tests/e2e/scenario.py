@@ -16,6 +16,8 @@ from typing import Any, NamedTuple, Self
 import grpc
 import orjson
 
+from bend import errors
+from bend.status import error_of
 from bend.v1 import engine_service_pb2 as engine
 from bend.v1 import engine_service_pb2_grpc
 from bend_server.bench.mesh import Mesh
@@ -29,6 +31,12 @@ BATCH = 200
 END_S_MAX = 200.0
 COMPLETED_EXECUTION = 4
 COMPLETED_TASK = 5
+PASSING = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.ABORTED,
+    grpc.StatusCode.FAILED_PRECONDITION,
+)
 
 
 def document() -> bytes:
@@ -77,8 +85,16 @@ class Worker:
         """End the process with SIGKILL."""
         if self._process is not None:
             self._process.send_signal(signal.SIGKILL)
-            self._process.wait(10)
+            self._process.wait(60)
             self._process = None
+
+
+def passing(error: grpc.RpcError) -> bool:
+    """Tell whether a kill explains how a call failed: only then is it tried again.
+
+    An answer that is cut off in the middle has one of several codes; the SDK knows them all.
+    """
+    return error.code() in PASSING or isinstance(error_of(error), errors.Unreachable)
 
 
 class Caller:
@@ -107,15 +123,7 @@ class Caller:
             try:
                 return getattr(self._stub, method)(request, timeout=10)
             except grpc.RpcError as error:
-                # Only what a kill explains is tried again.
-                if error.code() not in (
-                    grpc.StatusCode.UNAVAILABLE,
-                    grpc.StatusCode.DEADLINE_EXCEEDED,
-                    grpc.StatusCode.ABORTED,
-                    grpc.StatusCode.FAILED_PRECONDITION,
-                ):
-                    raise
-                if time.monotonic() > deadline:
+                if not passing(error) or time.monotonic() > deadline:
                     raise
                 time.sleep(0.1)
 
@@ -138,7 +146,9 @@ class Caller:
         ]
         ids: dict[str, int] = {}
         waiting = {start.request_id: start for start in starts}
+        deadline = time.monotonic() + END_S_MAX
         while waiting:
+            assert time.monotonic() < deadline, f"{len(waiting)} starts were never accepted"
             page = list(waiting.values())
             answer = self.persist("StartExecutions", engine.StartExecutionsRequest(starts=page))
             for start, outcome in zip(page, answer.outcomes, strict=True):
@@ -161,7 +171,8 @@ class Verdict(NamedTuple):
 class Progress:
     """Follows a run in SQL from a thread of its own, while its block lasts.
 
-    It remembers the longest time in which no row was written, whatever the test does meanwhile.
+    It remembers the longest time in which no row was written, whatever the test does meanwhile, and
+    tells when the number of unfinished executions is falling towards the least that a test wants.
     Executions up to the internal id `since` belong to earlier runs.
     """
 
@@ -180,7 +191,9 @@ class Progress:
         self._thread = threading.Thread(target=self._follow)
         self.rows = 0
         self.unfinished = 0
+        self.falling = False
         self.stall_s = 0.0
+        self._most = 0
 
     def __enter__(self) -> Self:
         """Begin to look."""
@@ -224,6 +237,8 @@ class Progress:
         rows = self.rows
         with contextlib.suppress(Away):
             ((rows, self.unfinished),) = self._ledger.rows(self._query)
+        self._most = max(self._most, self.unfinished)
+        self.falling = self._most >= 2 * IN_FLIGHT_MIN and self.unfinished < 1.5 * IN_FLIGHT_MIN
         now = time.monotonic()
         if rows != self.rows:
             if self.rows:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from bend_server.bench.mesh import Mesh
-from tests.e2e.ledger import Ledger
+from tests.e2e.ledger import Away, Ledger
 from tests.e2e.scenario import Worker
 from tests.kit.postgres import PostgresServer
 from tests.kit.programs import alive
@@ -46,9 +46,17 @@ class Site(NamedTuple):
             assert time.monotonic() < deadline, f"only {sorted(pids)} run"
 
     def number(self, query: str) -> int:
-        """Return the one number that a query asks for."""
-        ((found,),) = self.ledger.rows(query)
-        return int(found)
+        """Return the one number that a query asks for, once the database answers again."""
+        deadline = time.monotonic() + UP_S_MAX
+        while True:
+            try:
+                ((found,),) = self.ledger.rows(query)
+            except Away:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+            else:
+                return int(found)
 
     def down(self) -> None:
         """Stop the mesh, then its database."""

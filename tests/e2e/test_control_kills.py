@@ -18,7 +18,7 @@ from bend.v1 import execution_control_pb2
 from bend_server.bench.lock import heavy
 from bend_server.bench.mesh import Mesh
 from tests.e2e import scenario
-from tests.e2e.ledger import Away, PostgresLedger, SqliteLedger
+from tests.e2e.ledger import PostgresLedger, SqliteLedger
 from tests.e2e.site import ACTIONS, ENGINES, POSTGRESQL, SQLITE, Site
 from tests.kit.postgres import PostgresServer
 from tests.kit.waiting import wait_until
@@ -29,6 +29,7 @@ EXECUTIONS = 120
 ITEMS = 6
 END_S = 120.0
 COMPLETED, FAILED = 4, 5
+RESULTS = "SELECT count(*) FROM task_result"
 CHILD: dict[str, Any] = {
     "name": "kill_child",
     "tasks": [
@@ -149,11 +150,8 @@ class Run:
 
 
 def unfinished(site: Site) -> int:
-    """Return how many executions have not ended; what cannot be read now counts as one."""
-    try:
-        return site.number("SELECT count(*) FROM execution WHERE status < 4")
-    except Away:
-        return 1
+    """Return how many executions have not ended."""
+    return site.number("SELECT count(*) FROM execution WHERE status < 4")
 
 
 def test_control_flow_survives_kills(site: Site, figure: Callable[[str], None]) -> None:
@@ -167,10 +165,15 @@ def test_control_flow_survives_kills(site: Site, figure: Callable[[str], None]) 
     load.start()
     try:
         for victim in victims:
-            rows = chance.randrange(200, 700)
-            before = site.number("SELECT count(*) FROM task_result")
+            aim = site.number(RESULTS) + chance.randrange(200, 700)
+            # All have ended only once all have begun.
             wait_until(
-                lambda aim=before + rows: _rows(site) >= aim or not unfinished(site), victim, END_S
+                lambda aim=aim: (
+                    site.number(RESULTS) >= aim
+                    or (len(run.ids) == EXECUTIONS and not unfinished(site))
+                ),
+                victim,
+                END_S,
             )
             ACTIONS[site.database][victim](site, worker, site.pids())
         load.join(END_S)
@@ -181,13 +184,6 @@ def test_control_flow_survives_kills(site: Site, figure: Callable[[str], None]) 
         worker.kill()
     judge(site, run.ids)
     figure(f"control flow on {site.database}: killed {victims}, {EXECUTIONS} as they must be")
-
-
-def _rows(site: Site) -> int:
-    try:
-        return site.number("SELECT count(*) FROM task_result")
-    except Away:
-        return 0
 
 
 def judge(site: Site, ids: dict[str, int]) -> None:

@@ -120,20 +120,23 @@ def test_a_killed_process_loses_and_doubles_nothing(
             ids.update(caller.start(first, scenario.BATCH))
 
     total = scenario.EXECUTIONS * scenario.LENGTH
-    points = sorted(int(total * chance.uniform(0.02, 0.7)) for _ in range(KILLS[database]))
+    first = int(total * chance.uniform(0.02, 0.3))
+    later = sorted(int(total * chance.uniform(0.02, 0.7)) for _ in range(KILLS[database] - 1))
     starter = threading.Thread(target=start_all)
     in_flight: list[int] = []
     with scenario.Progress(site.ledger, since) as progress:
         starter.start()
         try:
-            for point in points:
+            for point in (first, *later):
                 pids = site.pids()
                 # However slowly the machine starts them: the first kill comes when many are in
-                # flight.
+                # flight, and not so late that few would be left.
                 progress.until(
                     lambda point=point: (
                         progress.rows >= point
-                        and (bool(in_flight) or progress.unfinished >= scenario.IN_FLIGHT_MIN)
+                        if in_flight
+                        else progress.unfinished >= scenario.IN_FLIGHT_MIN
+                        and (progress.rows >= point or progress.falling)
                     )
                 )
                 if in_flight and progress.unfinished < scenario.IN_FLIGHT_MIN:

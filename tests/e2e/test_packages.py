@@ -113,7 +113,7 @@ def test_a_component_service_needs_only_the_sdk(light: Path, mesh: Mesh, tmp_pat
                     == 0
                 ),
                 "the service registers itself",
-                30,
+                90,
             )
             # A component may not start workflows; the machine's user may.
             user = {k: v for k, v in env.items() if k not in {"BEND_CERT_FILE", "BEND_KEY_FILE"}}

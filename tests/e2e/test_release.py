@@ -11,30 +11,27 @@ from collections.abc import Awaitable, Callable, Iterator
 import pytest
 
 from bend import Client, Worker, component
+from bend_server.bench.lock import heavy
 from bend_server.bench.mesh import Mesh
 from tests.kit.loops import eventually
+from tests.kit.workers import certified
 
 END_S_MAX = 60.0
+
+# Beside the tests that kill a gateway this mesh could take the port that is free for a moment.
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(400)]
 
 
 @pytest.fixture
 def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
-    made = Mesh(tmp_path_factory.mktemp("release") / "home", None)
-    made.up()
-    try:
-        made.bend("components", "cert", "which")
-        yield made
-    finally:
-        made.down()
-
-
-def place(mesh: Mesh) -> dict[str, str]:
-    certs = mesh.home / "certs"
-    return {
-        "home": str(mesh.home),
-        "cert_file": str(certs / "component-which.pem"),
-        "key_file": str(certs / "component-which.key"),
-    }
+    with heavy():
+        made = Mesh(tmp_path_factory.mktemp("release") / "home", None)
+        made.up()
+        try:
+            made.bend("components", "cert", "which")
+            yield made
+        finally:
+            made.down()
 
 
 class Served(list[str]):
@@ -46,7 +43,7 @@ class Served(list[str]):
             self.append(version)
             return version
 
-        return Worker([which], **place(mesh))
+        return Worker([which], **certified(mesh.home, "which"))
 
 
 def rest(mesh: Mesh, path: str, body: bytes) -> None:

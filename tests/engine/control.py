@@ -1,6 +1,6 @@
 """Plans with the engine's own types, for tests of control flow."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -47,8 +47,3 @@ def plan(
     """Return a plan of tasks."""
     made = make_plan(list(tasks), workflow=workflow, **fields)
     return replace(made, concurrency=concurrency, input_schema=input_schema)
-
-
-def outputs_of(results: Sequence[Any]) -> list[object]:
-    """Return the outputs of result rows, in order of seq."""
-    return [None if row.output is None else orjson.loads(row.output) for row in results]

@@ -80,6 +80,8 @@ async def test_a_bulk_job_counts_what_refuses(house: House) -> None:
     started = await begin(engine, plan_)
     assert await finish(engine, started.execution) == ExecutionStatus.FAILED
     house.record(started.execution).start = house.record(started.execution).start._replace(parent=1)
+    counted = await engine.bulk(job(RETRY, dry_run=True))
+    assert (counted.matched, counted.refused, counted.sample) == (1, 1, b"[]")
     ended = await done(house, await engine.bulk(job(RETRY)))
     assert (ended.matched, ended.done, ended.refused) == (1, 0, 1)
 

@@ -6,7 +6,7 @@ import pytest
 from bend_server.core import limits
 from bend_server.core.errors import WrongState
 from bend_server.core.model import ExecutionStatus, Failure, Phase, TaskStatus
-from bend_server.core.plan import Plan, Rendered, Scope
+from bend_server.core.plan import Plan, Rendered, RetryPolicy, Scope
 from tests.engine.control import items, own, plan
 from tests.engine.house import House, begin, completed, failed, finish, housed, until
 from tests.kit.plans import Task
@@ -58,6 +58,26 @@ async def test_a_child_gives_its_output_to_its_parent(house: House) -> None:
     end = house.record(started.execution).finish
     assert end is not None
     assert end.output == b'{"n":7}'
+
+
+@housed
+async def test_a_task_runs_while_its_child_does_and_not_between_two_of_them(house: House) -> None:
+    engine = await house.engine()
+    executor = await house.executor(lambda task: None)
+    pause = RetryPolicy(
+        attempts_max=2, initial_us=50_000_000, jitter=False, on=frozenset({"CHILD_FAILED"})
+    )
+    parent, _ = await family(house, retry=pause)
+    started = await begin(engine, parent)
+    await until(lambda: len(executor.seen) == 1)
+    (child,) = children_of(house, started.execution)
+    (overlay,) = engine.waiting(started.execution)
+    name = house.record(child).start.public_id
+    assert (overlay.status, overlay.waiting) == (TaskStatus.RUNNING, f"child {name}")
+    await house.publish_results(executor, [failed(executor.seen[0])])
+    await until(lambda: engine.waiting(started.execution)[0].status == TaskStatus.WAITING)
+    (overlay,) = engine.waiting(started.execution)
+    assert overlay.waiting.startswith("retry at 20")
 
 
 @housed

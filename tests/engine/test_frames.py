@@ -28,7 +28,7 @@ _HOLES = st.lists(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     execution=st.integers(min_value=0, max_value=(1 << 63) - 1),
     item=st.integers(min_value=-1, max_value=20_000),

@@ -70,6 +70,36 @@ async def test_a_key_lets_so_many_run_and_the_others_wait_in_order(house: House)
         await let_go(engine, one)
 
 
+@pytest.mark.parametrize("kind", ["signal", "wait"])
+def test_one_that_had_its_turn_and_waits_in_sql_goes_on(kind: str) -> None:
+    """What it was started as, PENDING, is not what it is when it comes back into memory."""
+
+    @housed
+    async def run(house: House) -> None:
+        engine = await house.engine()
+        await house.executor(completed)
+        body = {"name": "go"} if kind == "signal" else {"duration": "2h"}
+        plan_ = plan(
+            own("hear", kind, body),
+            Task(id="then", after=["hear"]),
+            concurrency=ConcurrencyPlan(customer, 1, QUEUE),
+            timeout_us=0,
+        )
+        await house.workflow(plan_)
+        start = starter(engine, plan_)
+        first, second = await start(), await start()
+        assert house.record(second).status == PENDING
+        await engine.cancel(first, reason="", actor="", request_id="")
+        await until(lambda: house.record(second).status == RUNNING)
+        await until(lambda: engine.live_count() == 0)
+        assert house.record(second).parked is not None
+        if kind == "signal":
+            await engine.signal(second, name="go", payload=b"1", actor="")
+        assert await finish(engine, second, 3 * 3600) == COMPLETED
+
+    run()
+
+
 @housed
 async def test_the_queue_goes_by_priority_then_age(house: House) -> None:
     engine = await house.engine()

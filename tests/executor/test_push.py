@@ -249,22 +249,33 @@ def test_a_foreign_service_and_its_faults(tmp_path: Path, authority: TestAuthori
 
 
 def test_heartbeats_of_the_link_and_of_tasks(tmp_path: Path, authority: TestAuthority) -> None:
-    """The link's own beats keep an idle stream; a task that tells no progress for long fails."""
+    """The link's own beats keep an idle stream; a task that tells no progress for long fails.
 
-    @in_loop
-    async def scenario() -> None:
-        site = Site(tmp_path, authority, silence_s=0.6)
+    A machine that is busy with others may miss beats: then the same is tried with longer times.
+    """
+
+    async def ended(longer: int) -> tuple[str, bytes, int]:
+        site = Site(tmp_path, authority, silence_s=0.6 * longer)
+        limit_ms, steps = 700 * longer, 6 * longer
         async with listening(site.worker()) as worker:
             site.dial(worker.port)
             async with site.executor():
-                silent = queued(1, input=b'{"n":-1}', heartbeat_timeout_ms=700)
+                silent = queued(1, input=b'{"n":-1}', heartbeat_timeout_ms=limit_ms)
                 await site.house.publish([silent], "steady")
-                steady = queued(2, input=b'{"n":6}', heartbeat_timeout_ms=700)
+                steady = queued(2, input=b'{"n":%d}' % steps, heartbeat_timeout_ms=limit_ms)
                 await site.house.publish([steady], "steady")
-                found = {one.execution: one for one in await site.house.ended(2, 8)}
-                assert found[1].failure.reason == "HEARTBEAT_TIMEOUT"
-                assert found[2].output == b"6"
-                assert len(site.house.registered.seen) == 3, "the stream was never cut"
+                found = {one.execution: one for one in await site.house.ended(2)}
+                registered = len(site.house.registered.seen)
+                return found[1].failure.reason, found[2].output, registered
+
+    @in_loop
+    async def scenario() -> None:
+        for longer in (1, 4, 12):
+            # Three components were registered once: the stream was never cut.
+            wanted = ("HEARTBEAT_TIMEOUT", b"%d" % (6 * longer), 3)
+            if (found := await ended(longer)) == wanted:
+                break
+        assert found == wanted
 
     scenario()
 
@@ -292,9 +303,8 @@ def test_one_connection_to_each_process(tmp_path: Path, authority: TestAuthority
         site.dial(9, instances=3)
         listeners = Listeners(site.file, "default", dial, attach, Counter())
         await listeners.start()
-        await eventually(lambda: len(dialled) > 6)
         # Two of three meet the process that is connected already, close and try again.
-        assert len(dialled) - len(ended) == 1
+        await eventually(lambda: len(dialled) > 6 and len(dialled) - len(ended) == 1)
         site.file.write_text("listeners: {}")
         await eventually(lambda: len(dialled) == len(ended))
         await listeners.stop()

@@ -15,7 +15,7 @@ from bend_server.executor.options import ExecutorOptions
 from bend_server.executor.room import ExecutorRoom
 from bend_server.queue.broker import MemoryBroker
 from bend_server.queue.memory import MemoryQueue
-from bend_server.registry import Registry
+from bend_server.registry.registry import Registry
 from bend_server.rpc.chunk_tails import ChunkTails
 from bend_server.rpc.connect import executor_service
 from bend_server.rpc.engine_service import Rooms, engine_service

@@ -26,13 +26,6 @@ from tests.kit.waiting import wait_until
 
 CALL_S = 10.0
 PERSIST_S = 240.0
-# What a dead or stopped engine and a dead database explain, and nothing else.
-PASSING = (
-    grpc.StatusCode.UNAVAILABLE,
-    grpc.StatusCode.DEADLINE_EXCEEDED,
-    grpc.StatusCode.ABORTED,
-    grpc.StatusCode.FAILED_PRECONDITION,
-)
 
 
 class Replicas:
@@ -214,7 +207,7 @@ def persist(doors: list[Door], method: str, request: Any) -> Any:
         try:
             return getattr(doors[0].stub, method)(request, timeout=CALL_S)
         except grpc.RpcError as error:
-            if error.code() not in PASSING or time.monotonic() > deadline:
+            if not scenario.passing(error) or time.monotonic() > deadline:
                 raise
             # A caller that went back to a door which sleeps would lose CALL_S with each page.
             doors.append(doors.pop(0))

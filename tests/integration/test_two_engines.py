@@ -16,7 +16,6 @@ import pytest
 from bend.v1 import engine_service_pb2 as engine
 from tests.e2e import scenario
 from tests.integration.replicas import (
-    PASSING,
     Door,
     Replicas,
     deploy,
@@ -127,7 +126,7 @@ def claim(doors: list[Door], values: range, chance: random.Random) -> dict[int, 
                 known[value] = outcome.execution_id
             else:
                 # Two engines at one id: the loser may be told to ask again, never anything else.
-                assert outcome.code in {code.value[0] for code in PASSING}
+                assert outcome.code in {code.value[0] for code in scenario.PASSING}
     return known
 
 

@@ -23,6 +23,10 @@ class TestAuthority:
         self._name = _name(f"test CA {folder.name}")
         builder = _builder(self._name, self._name, self._key.public_key())
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), True)
+        # As RFC 5280 wants them, which Python 3.13 checks by itself.
+        builder = builder.add_extension(_signs_certificates(), True).add_extension(
+            x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), False
+        )
         self._certificate = builder.sign(self._key, hashes.SHA256())
         folder.mkdir(parents=True, exist_ok=True)
         self.ca.write_bytes(self._certificate.public_bytes(serialization.Encoding.PEM))
@@ -51,6 +55,9 @@ class TestAuthority:
                 ),
                 critical=False,
             )
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), False
+            )
             .sign(self._key, hashes.SHA256())
         )
         pem, secret = self.folder / f"{stem}.pem", self.folder / f"{stem}.key"
@@ -67,6 +74,20 @@ class TestAuthority:
 
 def _name(text: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text[:64])])
+
+
+def _signs_certificates() -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=False,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=True,
+        crl_sign=True,
+        encipher_only=False,
+        decipher_only=False,
+    )
 
 
 def _builder(

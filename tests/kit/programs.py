@@ -1,8 +1,9 @@
 """Programs under test: free ports, waiting for a condition, ending what was started."""
 
 import contextlib
+import itertools
 import os
-import secrets
+import random
 import signal
 import socket
 import subprocess
@@ -12,22 +13,36 @@ from pathlib import Path
 
 END_S = 20.0
 _PORTS = range(11_000, 20_000)
+_SHARES = 8
+
+
+def _own_ports() -> Iterator[int]:
+    """Yield this process's share of the ports, in random order, round and round."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
+    share = [*_PORTS[int(worker.removeprefix("gw")) % _SHARES :: _SHARES]]
+    random.SystemRandom().shuffle(share)
+    return itertools.cycle(share)
+
+
+_ports = _own_ports()
 
 
 def free_port() -> int:
     """Return a TCP port of 127.0.0.1 that nobody listens on now.
 
     It is below those that systems give to outgoing connections: one of these could take it before
-    the program under test does, or while a killed server is away.
+    the program under test does, or while a killed server is away. For the same reason no port is
+    given twice, and processes that share the suite have shares of the ports.
     """
-    while True:
-        port = secrets.choice(_PORTS)
+    for port in _ports:
         with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
             return port
+    raise AssertionError("there is no end of ports")
 
 
 def listens(port: int) -> bool:

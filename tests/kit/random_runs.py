@@ -70,7 +70,6 @@ class Story:
         self.run = Run(random_plan(self.chance))
         self.seen: list[Outcome] = []
         self.waits: list[BlobWait] = []
-        self.ready_checked = 0
         self.check_effects(self.run.last)
 
     def play(self) -> Run:
@@ -175,4 +174,3 @@ class Story:
                     assert (
                         name in ("COMPLETED", "SKIPPED") or self.run.plan.tasks[index].allow_failure
                     )
-            self.ready_checked += 1

@@ -2,12 +2,25 @@
 
 import asyncio
 import threading
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from bend.worker import Worker
 
 JOIN_S = 40.0
+
+
+def certified(home: Path, component: str) -> dict[str, str]:
+    """Return the options of a worker that serves the mesh in `home` with a component's certificate.
+
+    `bend components cert` has made it.
+    """
+    return {
+        "home": str(home),
+        "cert_file": str(home / "certs" / f"component-{component}.pem"),
+        "key_file": str(home / "certs" / f"component-{component}.key"),
+    }
 
 
 class RunningWorker:

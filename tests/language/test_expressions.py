@@ -1,9 +1,11 @@
 """What expressions give: names, own facts, arithmetic, macros."""
 
+import json
+
 import pytest
 
 from bend_server.core.plan import ExpressionError
-from tests.language.documents import plan_of, refused, value_of
+from tests.language.documents import findings_of, plan_of, refused, value_of
 from tests.language.scopes import FakeScope
 
 OUTPUT = {
@@ -32,6 +34,15 @@ VALUES = [
     ("{{input.zones.map(zone, zone)}}", ["east"]),
     ("{{input.names.filter(n, n != 'x')}}", ["y"]),
     ("{{size(a.rows)}}", 2),
+    ("{{size('żółw 🐢')}}", 6),
+    ("{{'żółw 🐢'.size()}}", 6),
+    ("{{size(bytes('żółw'))}}", 7),
+    ("{{size(a.nested) + size([]) + size({'k': 1})}}", 2),
+    ("{{input.names.map(n, size(n + 'é'))}}", [2, 2]),
+    ("{{input.names.exists(n, n.size() > 1) || size(a.rows.filter(r, r.p > 1)) == 1}}", True),
+    ("{{has(a.nope) && size(a.nope) > 1}}", False),
+    ("{{string(a.v == 1) + string(a.v) + string(a.half)}}", "true10.5"),
+    ("{{type(string(false)) == string}}", True),
     ("{{a.v in [1, 2]}}", True),
     ("{{'v' in a}}", True),
     ("{{a.half + double(a.v)}}", 1.5),
@@ -224,3 +235,37 @@ def test_an_own_error_is_readable() -> None:
     own = {1: {"status": "failed", "error": {"reason": "HTTP_503", "message": "no"}}}
     scope = FakeScope(own=own)
     assert value_of("{{b.status}}: {{b.error.reason}}", scope) == "failed: HTTP_503"
+
+
+FORMS = [
+    ("size()", "size() takes 1 argument, not 0"),
+    ("size(a, a)", "size() takes 1 argument, not 2"),
+    ("a.v.size(1)", "size() takes no arguments, not 1"),
+    ("a.v.int()", "int() belongs to no value: write int(x)"),
+    ("int(a.v, 10)", "int() takes 1 argument, not 2"),
+    ("matches(input.key, 'v')", "matches() belongs to a value: write x.matches(…)"),
+    ("input.key.contains()", "contains() takes 1 argument, not 0"),
+    ("timestamp(workflow.started_at).getHours('UTC')", "getHours() takes no time zone"),
+]
+
+
+@pytest.mark.parametrize(("source", "text"), FORMS, ids=[case[0] for case in FORMS])
+def test_a_call_that_could_never_be_evaluated_is_refused(source: str, text: str) -> None:
+    tasks = [{"id": "a", "type": "x"}, {"id": "z", "type": "x", "value": f"{{{{{source}}}}}"}]
+    document = json.dumps({"name": "w", "tasks": tasks})
+    (finding,) = findings_of(document.encode(), "application/json")
+    assert (finding.reason, finding.path) == ("BAD_EXPRESSION", "tasks[1].value")
+    assert text in finding.message
+
+
+def test_what_has_no_size_is_said() -> None:
+    with pytest.raises(ExpressionError, match="needs text, a list or a map; it is a number"):
+        value_of("{{size(a.v)}}", SCOPE)
+    document = b"{name: w, tasks: [{id: z, type: x, value: '{{size(null)}}'}]}"
+    (finding,) = findings_of(document, "application/yaml")
+    assert finding.message.startswith("size() needs text, a list or a map; it is null")
+
+
+def test_what_no_text_is_made_of_is_said() -> None:
+    with pytest.raises(ExpressionError, match=r"string\(\) does not take such a value"):
+        value_of("{{string(a.rows)}}", SCOPE)

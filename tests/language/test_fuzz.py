@@ -80,13 +80,11 @@ def check(data: bytes, content_type: str) -> None:
 @example(b"\xff\xfe{\x00}\x00", "application/json")
 @example(b"%YAML 1.1\n---\n", "application/yaml")
 @example(b"&a [*a, ? ]", "application/yaml")
-@settings(deadline=None)
 def test_arbitrary_bytes(data: bytes, content_type: str) -> None:
     check(data, content_type)
 
 
 @given(st.text(alphabet=st.sampled_from("ab:-?[]{},&*!|>%@`'\"# \n\t\\\0é\ud83d~<.1"), max_size=60))
-@settings(deadline=None)
 def test_arbitrary_marks(text: str) -> None:
     data = text.encode("utf-8", errors="surrogatepass")
     check(data, "application/yaml")
@@ -94,7 +92,7 @@ def test_arbitrary_marks(text: str) -> None:
 
 
 @given(DOCUMENTS, st.lists(TASKS, max_size=4))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_arbitrary_documents(document: dict[str, object], tasks: list[dict[str, object]]) -> None:
     whole = {"name": "w", **document, "tasks": tasks}
     check(json.dumps(whole).encode(), "application/json")
@@ -111,7 +109,7 @@ def said_by(evaluate: Callable[[], object]) -> str:
 
 
 @given(st.lists(PIECES, max_size=16))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_arbitrary_expressions(pieces: list[str]) -> None:
     expression = " ".join(pieces)
     document = {
@@ -140,7 +138,7 @@ CONTROL_WORDS = [*WORDS.split(), "item", "index", "iteration", "output", ".x", "
 
 
 @given(st.lists(st.sampled_from(CONTROL_WORDS), max_size=8), VALUES, VALUES)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_arbitrary_expressions_of_control_flow(
     pieces: list[str], item: object, output: object
 ) -> None:
@@ -185,7 +183,6 @@ def list_of_bytes(items: list[bytes]) -> bool:
 
 
 @given(st.binary(max_size=100))
-@settings(deadline=None)
 def test_arbitrary_parameters(data: bytes) -> None:
     schema = {"type": ["object", "array"], "properties": {"a": {"type": "integer", "default": 1}}}
     document = {"name": "w", "input": schema, "tasks": [{"id": "a", "type": "x"}]}
@@ -202,7 +199,6 @@ def accepted(definition: Definition, data: bytes) -> bytes:
 
 
 @given(VALUES, VALUES)
-@settings(deadline=None)
 def test_arbitrary_schemas(schema: object, value: object) -> None:
     document = {"name": "w", "input": schema, "tasks": [{"id": "a", "type": "x"}]}
     data = json.dumps(document).encode()

@@ -38,8 +38,22 @@ def test_scalars_are_of_the_core_schema(text: str, value: object) -> None:
     assert type(parsed["a"]) is type(value)
 
 
-def test_keys_are_text_and_merge_is_no_key() -> None:
-    assert parse_yaml("on: 1\n404: 2\n<<: {a: 1}\n") == {"on": 1, "404": 2, "<<": {"a": 1}}
+def test_keys_are_text() -> None:
+    assert parse_yaml("on: 1\n404: 2\n'<<': {a: 1}\n") == {"on": 1, "404": 2, "<<": {"a": 1}}
+
+
+def test_a_merge_is_refused_and_not_taken_for_an_input() -> None:
+    with pytest.raises(BadText, match="has no merge key"):
+        parse_yaml("a: &x {n: 1}\nb: {<<: *x, m: 2}\n")
+
+
+@pytest.mark.parametrize(
+    "text", ["a:\n\t- b\n", "a:\r\n\t- b\r\n", "é: 1\n\tb: 2\n", "a:\x85\tb: 1"]
+)
+def test_a_tab_that_indents_is_called_so(text: str) -> None:
+    with pytest.raises(BadText, match="indent with spaces") as caught:
+        parse_yaml(text)
+    assert (caught.value.line, caught.value.column) == (2, 1)
 
 
 def test_an_alias_stands_for_its_anchor() -> None:
@@ -60,6 +74,7 @@ REFUSED = [
     ("a: 1e999\n", "BAD_NUMBER", ("a",), 1, 4),
     ("a: " + "9" * 400 + "\n", "BAD_NUMBER", ("a",), 1, 4),
     ("? [a]\n: 1\n", "BAD_KEY", (), 1, 3),
+    ("a: {<<: {b: 1}}\n", "BAD_KEY", ("a",), 1, 5),
     ("a: 1\n---\nb: 1\n", "SYNTAX", (), 2, 1),
     ("a: [1\n", "SYNTAX", (), 2, 1),
     ("a: \x00\n", "SYNTAX", (), 1, 4),

@@ -87,7 +87,7 @@ class Engine(engine_service_pb2_grpc.EngineServiceServicer):  # type: ignore[mis
             return (f"id: {number}\ndata: {line}\n\n" if sse else f"{line}\n").encode()
 
         yield engine.WatchExecutionResponse(body=HttpBody(content_type=kind, data=event(1)))
-        self.proceed.wait(30)
+        self.proceed.wait(60)
         yield engine.WatchExecutionResponse(body=HttpBody(content_type=kind, data=event(2)))
 
     def CancelExecution(self, request: Any, context: Any) -> Any:

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from bend_server import main
+from bend_server.roles.serving import StoppedEarly, together
 from tests.kit.loops import in_loop
 
 
@@ -18,12 +18,12 @@ async def test_a_signal_ends_the_wait_for_what_never_comes() -> None:
         finally:
             ended.set()
 
-    starting = asyncio.create_task(main._together(stop, never()))
+    starting = asyncio.create_task(together(stop, never()))
     await asyncio.sleep(0)
     stop.set()
     with pytest.raises(ExceptionGroup) as caught:
         await starting
-    assert caught.group_contains(main._StoppedEarly)
+    assert caught.group_contains(StoppedEarly)
     assert ended.is_set()
 
 
@@ -33,4 +33,4 @@ async def test_the_first_steps_give_their_results_in_order() -> None:
         await asyncio.sleep(0)
         return value
 
-    assert await main._together(asyncio.Event(), give(1), give(2)) == [1, 2]
+    assert await together(asyncio.Event(), give(1), give(2)) == [1, 2]

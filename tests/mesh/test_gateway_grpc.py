@@ -30,7 +30,7 @@ def channel(door: Gateway, stem: str | None) -> grpc.Channel:
 def test_unary_passes_through(door: Gateway) -> None:
     with channel(door, "user-ada") as link:
         stub = engine_service_pb2_grpc.EngineServiceStub(link)
-        answer = stub.RunWorkflow(engine.RunWorkflowRequest(start={"workflow": "w"}), timeout=10)
+        answer = stub.RunWorkflow(engine.RunWorkflowRequest(start={"workflow": "w"}), timeout=60)
     assert answer.execution.execution_id == "w"
 
 
@@ -40,7 +40,7 @@ def test_forged_peer_in_metadata_is_replaced(door: Gateway) -> None:
         answers = stub.Connect(
             iter([executor_service_pb2.ConnectRequest()] * 3),
             metadata=[("x-bend-peer", "spiffe://bend.local/engine")],
-            timeout=10,
+            timeout=60,
         )
         peers = [answer.welcome.executor for answer in answers]
     assert peers == ["spiffe://bend.local/component/x"] * 3
@@ -50,7 +50,7 @@ def test_native_errors_keep_status_and_plain_text(door: Gateway) -> None:
     with channel(door, "user-ada") as link:
         stub = engine_service_pb2_grpc.EngineServiceStub(link)
         with pytest.raises(grpc.RpcError) as refused:
-            stub.GetExecution(engine.GetExecutionRequest(execution_id="e"), timeout=10)
+            stub.GetExecution(engine.GetExecutionRequest(execution_id="e"), timeout=60)
         assert refused.value.code() is grpc.StatusCode.NOT_FOUND
         assert (
             b"EXECUTION_NOT_FOUND"
@@ -58,7 +58,7 @@ def test_native_errors_keep_status_and_plain_text(door: Gateway) -> None:
         )
         unknown = link.unary_unary("/no.Such/Method")
         with pytest.raises(grpc.RpcError) as missing:
-            unknown(b"", timeout=10)
+            unknown(b"", timeout=60)
     assert missing.value.code() is grpc.StatusCode.UNIMPLEMENTED
     assert missing.value.details() == "no such path"
 
@@ -66,7 +66,7 @@ def test_native_errors_keep_status_and_plain_text(door: Gateway) -> None:
 def test_h2_without_tls_serves_grpc_on_the_loopback_door(door: Gateway) -> None:
     with grpc.insecure_channel(f"127.0.0.1:{door.settings.http_port}") as link:
         stub = engine_service_pb2_grpc.EngineServiceStub(link)
-        answer = stub.RunWorkflow(engine.RunWorkflowRequest(start={"workflow": "v"}), timeout=10)
+        answer = stub.RunWorkflow(engine.RunWorkflowRequest(start={"workflow": "v"}), timeout=60)
     assert answer.execution.execution_id == "v"
 
 
@@ -100,5 +100,5 @@ def test_many_streams_fit_in_one_connection(door: Gateway) -> None:
 
 def test_grpc_health_of_the_mesh_is_not_for_outsiders(door: Gateway) -> None:
     with channel(door, "user-ada") as link, pytest.raises(grpc.RpcError) as refused:
-        link.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=10)
+        link.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=60)
     assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED

@@ -15,6 +15,8 @@ from bend_server.local import leftovers, log_files, ports
 from bend_server.local.home import FORMAT, SOCKET_BYTES_MAX, Home, HomeFault
 from bend_server.local.spans import seconds
 
+REAL_SOCKET = socket.socket
+
 
 def test_home_is_private_and_survives_a_second_use(tmp_path: Path) -> None:
     home = Home(tmp_path / "home")
@@ -92,6 +94,32 @@ def test_usual_port_or_its_neighbour_but_the_asked_one_or_none() -> None:
     found = ports.inner(5)
     assert len(set(found)) == 5
     assert all(port in ports.INNER for port in found)
+
+
+def test_asking_whether_a_port_is_free_stands_in_nobodys_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A readiness check asks while the server begins to listen: it must not take the port."""
+    (port,) = ports.inner(1)
+    servers: list[socket.socket] = []
+
+    class Probe(socket.socket):
+        def __exit__(self, *error: object) -> None:
+            if not servers:
+                servers.append(server := REAL_SOCKET())
+                server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                server.bind(("127.0.0.1", port))
+                server.listen(5)
+            super().__exit__(*error)
+
+    monkeypatch.setattr(socket, "socket", Probe)
+    try:
+        assert ports.free(port)
+        assert not ports.free(port)
+    finally:
+        for server in servers:
+            server.close()
+    assert ports.free(port)
 
 
 def test_leftovers_are_ended_only_when_they_are_the_same_process(tmp_path: Path) -> None:

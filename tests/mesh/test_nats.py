@@ -212,6 +212,7 @@ async def _complaint(
         error_cb=keep,
         inbox_prefix=inbox_prefix(role).encode(),
         allow_reconnect=False,
+        connect_timeout=30,
     )
     try:
         if publish is not None:

@@ -4,6 +4,7 @@ import asyncio
 import ssl
 from pathlib import Path
 
+from bend_server.certificates import Authority
 from bend_server.tls import client_context
 from tests.kit.certificates import TestAuthority
 from tests.kit.loops import in_loop
@@ -51,3 +52,28 @@ def test_a_renewed_certificate_is_presented_from_the_next_connection_on(tmp_path
         assert renewed == ssl.PEM_cert_to_DER_cert(certificate.read_text())
 
     scenario()
+
+
+def test_the_strictest_python_takes_our_certificates(tmp_path: Path) -> None:
+    """Python 3.13 and later check what RFC 5280 says, key identifiers among it, by default."""
+    authority = Authority(tmp_path)
+    server, client = authority.leaf("/engine"), authority.leaf("/user/dev")
+    listens = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=authority.ca_file)
+    listens.verify_mode = ssl.CERT_REQUIRED
+    listens.load_cert_chain(server.certificate, server.key)
+    dials = ssl.create_default_context(cafile=authority.ca_file)
+    dials.load_cert_chain(client.certificate, client.key)
+    for context in (listens, dials):
+        context.verify_flags |= ssl.VERIFY_X509_STRICT | ssl.VERIFY_X509_PARTIAL_CHAIN
+    there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = [
+        dials.wrap_bio(back, there, server_hostname="localhost"),
+        listens.wrap_bio(there, back, server_side=True),
+    ]
+    for turn in range(6):
+        try:
+            ends[turn % 2].do_handshake()
+        except ssl.SSLWantReadError:
+            continue
+    uris = [value for kind, value in ends[1].getpeercert()["subjectAltName"] if kind == "URI"]
+    assert uris == ["spiffe://bend.local/user/dev"]

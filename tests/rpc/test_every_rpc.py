@@ -7,7 +7,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from bend.v1 import engine_service_pb2 as pb
 from bend.v1 import registry_service_pb2
-from bend_server.registry import Registry
+from bend_server.registry.registry import Registry
 from bend_server.rpc import permissions
 from bend_server.rpc.engine_service import engine_service
 from bend_server.rpc.registry_service import registry_service

@@ -9,7 +9,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from bend_server.registry import Registry
+from bend_server.registry.registry import Registry
 from bend_server.rpc.engine_service import engine_service
 from bend_server.rpc.registry_service import registry_service
 from tests.kit.certificates import TestAuthority

@@ -10,13 +10,15 @@ from referencing import Registry
 
 from bend.v1 import (
     engine_service_pb2,
+    error_reason_pb2,
     executor_service_pb2,
     operations_service_pb2,
     registry_service_pb2,
 )
 from bend.v1 import engine_service_pb2 as pb
 from bend_server.core.model import Failure, TaskStatus
-from bend_server.rpc import openapi, rest_schemas
+from bend_server.rpc import openapi, proto_comments, rest_schemas
+from bend_server.rpc.permissions import RULES
 from tests.kit.certificates import TestAuthority
 from tests.kit.loops import in_loop
 from tests.rpc.engine_room import REST, engine_room
@@ -75,6 +77,72 @@ def test_every_schema_is_a_json_schema() -> None:
 def test_parameters_are_those_of_the_request(path: str, verb: str, parameters: set[str]) -> None:
     operation = DOCUMENT["paths"][path][verb]
     assert {entry["name"] for entry in operation["parameters"]} == parameters
+
+
+OPERATIONS = {
+    operation["operationId"]: operation
+    for entry in DOCUMENT["paths"].values()
+    for operation in entry.values()
+}
+METHODS = {
+    method.name: method
+    for service in SERVICES
+    for method in service.methods
+    if method.GetOptions().HasExtension(annotations_pb2.http)
+}
+
+
+def test_every_operation_says_what_it_does_and_belongs_to_a_group() -> None:
+    groups = {tag["name"]: tag["description"] for tag in DOCUMENT["tags"]}
+    assert all(groups.values())
+    assert len({operation["summary"] for operation in OPERATIONS.values()}) == len(METHODS)
+    for operation in OPERATIONS.values():
+        assert operation["summary"]
+        assert not operation["summary"].endswith(".")
+        assert "Errors: " not in operation.get("description", "")
+        assert set(operation["tags"]) <= set(groups)
+        assert all(parameter["description"] for parameter in operation["parameters"])
+    start = OPERATIONS["StartExecution"]
+    assert start["summary"] == "Start an execution and return when it is durable"
+    assert start["description"].startswith("Idempotent by request_id for 7 days")
+
+
+def test_every_field_says_what_it_is() -> None:
+    for name, schema in DOCUMENT["components"]["schemas"].items():
+        if name.startswith("bend."):
+            assert schema["description"], name
+            for field, one in schema["properties"].items():
+                assert one.get("description"), f"{name}.{field}"
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_error_that_the_proto_names_is_a_response(name: str) -> None:
+    told = proto_comments.text(METHODS[name].full_name).partition("Errors: ")[2]
+    said = " ".join(one["description"] for one in OPERATIONS[name]["responses"].values())
+    names = list(error_reason_pb2.ErrorReason.keys())
+    for reason in (name.removeprefix("ERROR_REASON_") for name in names):
+        if re.search(rf"\b{reason}\b", told):
+            assert f"`{reason}`" in said
+
+
+def test_errors_stand_at_their_http_status() -> None:
+    run = OPERATIONS["RunWorkflow"]["responses"]
+    # Said of StartExecution, to which RunWorkflow refers.
+    assert run["404"]["description"] == "`NOT_FOUND` `WORKFLOW_NOT_FOUND`."
+    assert "`REQUEST_ID_REUSED` (other content)" in run["409"]["description"]
+    assert "`OVERLOADED`" in run["429"]["description"]
+    assert {"400", "401", "403", "503", "default"} <= set(run)
+    assert set(OPERATIONS["GetReadiness"]["responses"]) == {"200", "503", "default"}
+    assert set(OPERATIONS["GetOpenApi"]["responses"]) == {"200", "default"}
+
+
+def test_who_may_call_is_said() -> None:
+    assert OPERATIONS["GetOpenApi"]["security"] == []
+    ways = set(DOCUMENT["components"]["securitySchemes"])
+    for name in set(METHODS) - {"GetOpenApi", "GetReadiness"}:
+        method = METHODS[name]
+        rule = RULES[f"/{method.containing_service.full_name}/{name}"]
+        assert OPERATIONS[name]["security"] == [{way: [rule.permission]} for way in sorted(ways)]
 
 
 def validator(name: str) -> Draft202012Validator:

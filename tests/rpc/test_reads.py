@@ -7,12 +7,21 @@ import pytest
 
 from bend.v1 import engine_service_pb2 as pb
 from bend.v1 import execution_pb2
-from bend_server.core.model import EventKind, ExecutionStatus, Failure, TaskStatus
+from bend_server.core import limits
+from bend_server.core.model import (
+    EventKind,
+    EventRow,
+    ExecutionStatus,
+    Failure,
+    StatusChange,
+    TaskStatus,
+)
 from bend_server.ports.engine import TaskOverlay
-from bend_server.rpc.engine_service import reads
+from bend_server.ports.store import Batch
+from bend_server.rpc.engine_service import outputs, reads
 from tests.kit.certificates import TestAuthority
 from tests.kit.loops import in_loop
-from tests.rpc.engine_room import REST, USER, engine_room
+from tests.rpc.engine_room import REST, USER, EngineRoom, engine_room
 from tests.rpc.test_workflows import refused
 
 Task = execution_pb2.TaskRun
@@ -208,7 +217,7 @@ async def test_a_page_of_large_outputs_ends_early(
         for task in (0, 1):
             key = await it.blobs.put(f"default/{internal}", b'"' + b"%d" % task * 900 + b'"')
             await it.engine.result(internal, task, output=None, blob=key)
-        monkeypatch.setattr(reads.page_with_outputs, "__defaults__", (1000,))
+        monkeypatch.setattr(outputs.page_with_outputs, "__defaults__", (1000,))
         request = pb.ListTaskRunsRequest(execution_id=public)
         answer = await it.stub.ListTaskRuns(request, metadata=USER, timeout=30)
         assert [entry.task for entry in answer.tasks] == ["first"]
@@ -233,6 +242,79 @@ async def test_a_full_answer_says_which_outputs_it_leaves_out(
         second = shown["tasks"]["second"]
         assert (second["status"], second["output"]) == ("COMPLETED", None)
         assert second["output_left_out"] is True
+
+
+@in_loop
+async def test_a_plain_execution_that_is_paused_shows_no_task_as_ready(
+    authority: TestAuthority,
+) -> None:
+    async with engine_room(authority) as it:
+        public, internal = await it.started()
+        it.engine.next_seq(internal)  # rows count from 1
+        await it.engine.event(internal, EventKind.PAUSED, body=b'{"reason":"","open":[[0,-1]]}')
+        await it.engine.result(internal, 0)
+        await it.engine.commit(Batch(changes=[StatusChange(internal, ExecutionStatus.PAUSED, "x")]))
+        assert await states(it, public) == {"first": "COMPLETED", "second": "PENDING"}
+        await it.engine.event(internal, EventKind.RESUMED, body=b'{"deadline_us":0}')
+        await it.engine.commit(
+            Batch(changes=[StatusChange(internal, ExecutionStatus.RUNNING, None)])
+        )
+        assert await states(it, public) == {"first": "COMPLETED", "second": "SCHEDULED"}
+
+
+EACH = b"name: each\ntasks: [{id: a, type: test.echo, for_each: [1, 2]}]"
+
+
+async def fanned(it: EngineRoom, *given: bytes) -> tuple[str, int]:
+    """Start a for_each over two items and complete it; outputs over 100 bytes are blobs."""
+    await it.create(EACH)
+    public, internal = await it.started(workflow="each")
+    it.engine.next_seq(internal)  # rows count from 1
+    counted = EventRow(
+        internal, it.engine.next_seq(internal), 1, int(EventKind.ITEMS_COUNTED), 0, -1, "",
+        b'{"count":2,"items":["1","2"]}', 1,
+    )  # fmt: skip
+    await it.engine.commit(Batch(events=[counted]))
+    for item, output in enumerate(given):
+        blob = await it.blobs.put(f"default/{internal}", output) if len(output) > 100 else None
+        await it.engine.result(internal, 0, item=item, output=None if blob else output, blob=blob)
+    await it.engine.result(internal, 0, output=None)
+    await it.engine.finish(internal)
+    return public, internal
+
+
+@in_loop
+async def test_the_list_of_a_for_each_is_made_of_blobs_too(authority: TestAuthority) -> None:
+    async with engine_room(authority) as it:
+        large = b'"' + b"x" * 200 + b'"'
+        public, _ = await fanned(it, large, b"7")
+        answer = await it.stub.GetExecution(
+            pb.GetExecutionRequest(execution_id=public, include_tasks=True),
+            metadata=USER, timeout=30,
+        )  # fmt: skip
+        assert [task.output for task in answer.tasks] == [b"[" + large + b",7]", large, b"7"]
+        shown = await it.rest("ListTaskRuns", pb.ListTaskRunsRequest(execution_id=public))
+        assert [task["output"] for task in shown["tasks"]] == [["x" * 200, 7], "x" * 200, 7]
+        assert not any("output_left_out" in task for task in shown["tasks"])
+
+
+@in_loop
+async def test_a_list_that_is_too_large_is_left_out_and_its_items_are_not(
+    authority: TestAuthority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with engine_room(authority) as it:
+        monkeypatch.setattr(limits, "BLOB_BYTES_MAX", 150)
+        for first, second in (("8" * 90, "9" * 90), ("8" * 140, "9" * 20), ("8" * 160, "9")):
+            public, _ = await fanned(it, f'"{first}"'.encode(), f'"{second}"'.encode())
+            for method, request in (
+                ("GetExecution", pb.GetExecutionRequest(execution_id=public)),
+                ("ListTaskRuns", pb.ListTaskRunsRequest(execution_id=public)),
+            ):
+                shown = (await it.rest(method, request))["tasks"]
+                whole = shown["a"] if isinstance(shown, dict) else shown[0]
+                items = whole["items"] if isinstance(shown, dict) else shown[1:]
+                assert (whole["output"], whole["output_left_out"]) == (None, True)
+                assert [item["output"] for item in items] == [first, second]
 
 
 @in_loop

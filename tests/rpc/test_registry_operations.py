@@ -9,7 +9,7 @@ import pytest
 from bend.internal.v1 import control_pb2
 from bend.v1 import registry_service_pb2 as pb
 from bend_server.ports.queue import ASK_ANNOUNCE, DRAIN
-from bend_server.registry import ANNOUNCE
+from bend_server.registry.policies import ANNOUNCE
 from tests.kit.certificates import TestAuthority
 from tests.kit.loops import eventually, in_loop
 from tests.registry.test_instances import announcement

@@ -10,7 +10,8 @@ from bend.v1 import registry_service_pb2 as pb
 from bend.v1 import registry_service_pb2_grpc
 from bend_server.queue.broker import MemoryBroker
 from bend_server.queue.memory import MemoryQueue
-from bend_server.registry import ANNOUNCE, Registry
+from bend_server.registry.policies import ANNOUNCE
+from bend_server.registry.registry import Registry
 from bend_server.rpc.registry_service import registry_service
 from bend_server.storage.memory import MemoryDatabase
 from bend_server.storage.stores import memory_stores

@@ -71,7 +71,7 @@ def test_examples_come_back(block: Any) -> None:
 
 @given(VALUES, st.dictionaries(TEXTS, SCALARS, max_size=3))
 @example({"on": "yes", "<<": {"=": 1e16}}, {"1": None, "null": 1e-7, "": True})
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_any_input_comes_back(value: Any, more: dict[str, Any]) -> None:
     document = {
         "tasks": [{"with": {"v": value, **more}, "type": "x", "id": "a"}],
@@ -83,7 +83,7 @@ def test_any_input_comes_back(value: Any, more: dict[str, Any]) -> None:
 
 
 @given(VALUES)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_what_is_written_reads_the_same_here_and_there(value: Any) -> None:
     text = write_yaml({"v": value})
     assert json.dumps(read_yaml(text)) == json.dumps({"v": value})

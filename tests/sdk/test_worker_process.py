@@ -12,7 +12,7 @@ import pytest
 
 from tests.kit.fakes.executor import FakeExecutor
 
-END_S = 30.0
+END_S = 60.0
 PROGRAM = """
 import asyncio, sys, time
 from bend import Worker, component

@@ -9,6 +9,7 @@ is JSON: `limits` (name → number), `uid` (or null), `filter` (hex of a seccomp
 import ctypes
 import json
 import os
+import re
 import resource
 import socket
 import struct
@@ -19,6 +20,10 @@ from typing import Any
 
 MESSAGE_BYTES_MAX = 16 * 1024 * 1024
 TEXT_CHARS_MAX = 8 * 1024
+NESTED_MAX = 1000
+"""Levels of lists and maps in a message; where `json` gives up differs by version of Python."""
+# As many as the largest double has.
+DIGITS = re.compile(r"\d{309}", re.ASCII)
 PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS, PR_SET_DUMPABLE = 22, 38, 4
 SECCOMP_MODE_FILTER = 2
 RESOURCES = {
@@ -30,6 +35,10 @@ RESOURCES = {
 }
 
 
+class InvalidOutput(Exception):
+    """A value is no JSON, or too large; its name is the failure's type."""
+
+
 class Channel:
     """The socket to the component."""
 
@@ -38,14 +47,21 @@ class Channel:
         self._socket.set_inheritable(False)
 
     def send(self, message: dict[str, Any]) -> None:
-        """Send a message. Raises ValueError: too large, or no JSON."""
+        """Send a message. Raises InvalidOutput: too large, or no JSON."""
         try:
             text = json.dumps(message, allow_nan=False, default=plain, ensure_ascii=False)
         except RecursionError:
-            raise ValueError("nested too deeply") from None
+            raise InvalidOutput("nested too deeply") from None
+        except Exception as error:  # noqa: BLE001 - a script's own objects
+            # Whatever the objects of a script do when they are looked at.
+            raise InvalidOutput(worded(error)) from None
+        if text.count("[") + text.count("{") > NESTED_MAX and nested(message) > NESTED_MAX:
+            raise InvalidOutput("nested too deeply")
+        if DIGITS.search(text):
+            json.loads(text, parse_int=bounded)
         data = text.encode("utf-8", "replace")
         if len(data) > MESSAGE_BYTES_MAX:
-            raise ValueError(f"{len(data)} bytes, at most {MESSAGE_BYTES_MAX}")
+            raise InvalidOutput(f"{len(data)} bytes, at most {MESSAGE_BYTES_MAX}")
         self._socket.sendall(struct.pack(">I", len(data)) + data)
 
     def receive(self) -> Any:
@@ -63,6 +79,20 @@ class Channel:
         return bytes(parts)
 
 
+def bounded(digits: str) -> None:
+    """Refuse an integer beyond all doubles, which other programs do not read."""
+    if abs(float(digits)) == float("inf"):
+        raise InvalidOutput(f"an integer of {len(digits)} digits")
+
+
+def worded(value: object) -> str:
+    """Return what an error says; its own words may be broken, too."""
+    try:
+        return str(value)[:TEXT_CHARS_MAX]
+    except Exception:  # noqa: BLE001 - a script's own class
+        return type(value).__name__
+
+
 def plain(value: Any) -> Any:
     """Turn what JSON does not know into what it knows."""
     if isinstance(value, (set, frozenset)):
@@ -70,6 +100,20 @@ def plain(value: Any) -> Any:
     if hasattr(value, "__fspath__"):
         return os.fspath(value)
     raise TypeError(f"{type(value).__name__} is not JSON serializable")
+
+
+def nested(value: Any) -> int:
+    """Return how many levels of containers a value without cycles has, at most NESTED_MAX + 1."""
+    level, depth = [value], 0
+    while level and depth <= NESTED_MAX:
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, (dict, list, tuple, set, frozenset))
+        ]
+        depth += 1
+    return depth
 
 
 # Confinement
@@ -219,7 +263,7 @@ def run_script(channel: Channel, job: dict[str, Any]) -> None:
             pass
     try:
         channel.send(message)
-    except (ValueError, TypeError) as error:
+    except InvalidOutput as error:
         channel.send({"error": {"type": "InvalidOutput", "message": str(error)[:TEXT_CHARS_MAX]}})
     os._exit(0)
 
@@ -304,15 +348,23 @@ def described(error: BaseException) -> dict[str, Any]:
     text = "".join([*traceback.format_list(frames), *traceback.format_exception_only(error)])
     found: dict[str, Any] = {
         "type": type(error).__name__,
-        "message": str(error)[:TEXT_CHARS_MAX],
+        "message": worded(error),
         "traceback": shown(text)[-TEXT_CHARS_MAX:],
     }
     if isinstance(error, ScriptError):
-        found["reason"] = str(error.reason)
+        found["reason"] = worded(error.reason)
         found["retryable"] = error.retryable
         found["retry_after"] = error.retry_after
-        found["details"] = json.loads(json.dumps(error.details, default=repr))
+        found["details"] = detailed(error.details)
     return found
+
+
+def detailed(details: object) -> Any:
+    """Return a failure's details as JSON: what cannot be is no reason to lose the failure."""
+    try:
+        return json.loads(json.dumps(details, default=repr, allow_nan=False))
+    except Exception:  # noqa: BLE001 - a script's own objects
+        return None
 
 
 def shown(text: str) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 
 from bend_executors.sandbox import syscalls
 from bend_executors.sandbox.limits import Rules
+from bend_executors.sandbox.namespaces import DEVICES, LINKS
 
 # Users that nobody is: a range that no convention uses, and where this process may not become
 # them (a container has 65,536 at most) those that systemd hands out for a service's time.
@@ -113,7 +114,11 @@ def _bubblewrap(rules: Rules) -> list[str]:
         words += ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
     else:
         words += ["--unshare-user", "--disable-userns", "--uid", "65534", "--gid", "65534"]
-    words += ["--proc", "/proc", "--dev", "/dev"]
+    words += ["--proc", "/proc", "--perms", "0755", "--dir", "/dev"]
+    for name, source in DEVICES.items():
+        words += ["--dev-bind", f"/dev/{source}", f"/dev/{name}"]
+    for link, target in LINKS.items():
+        words += ["--symlink", target, f"/dev/{link}"]
     # Before what is shown: a folder of the operator's may lie below one of them.
     for place in PLACES:
         words += ["--perms", "1777", "--size", str(rules.limits.scratch_bytes), "--tmpfs", place]
@@ -128,7 +133,7 @@ def _bubblewrap(rules: Rules) -> list[str]:
             words += ["--ro-bind", place, place]
     for place in rules.write:
         words += ["--bind", place, place]
-    return [*words, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/scratch", "--"]
+    return [*words, "--remount-ro", "/", "--chdir", "/scratch", "--"]
 
 
 def parents(places: list[str]) -> list[str]:

@@ -20,7 +20,9 @@ READ_ONLY, NO_SUID, NO_DEVICES, REMOUNT, BIND = 1, 2, 4, 32, 4096
 RECURSIVE, PRIVATE, DETACH = 16384, 1 << 18, 2
 PR_SET_PDEATHSIG = 1
 INSIDE_ID = 65534
-DEVICES = ("null", "zero", "full", "random", "urandom")
+# Inside → outside. Both read as zeros, but shared mappings of the machine's zero would be memory
+# that nothing counts.
+DEVICES = {name: name for name in ("null", "full", "random", "urandom")} | {"zero": "full"}
 # What a bind mount had, it must keep when it becomes read-only (the kernel's flags and statvfs').
 KEPT = {1: READ_ONLY, 2: NO_SUID, 4: NO_DEVICES, 8: 8, 1024: 1024, 2048: 2048, 4096: 1 << 21}
 LINKS = {"fd": "/proc/self/fd"}
@@ -83,8 +85,8 @@ def furnish(settings: dict[str, Any]) -> None:
         show(source, writable=False)
     for source in settings["write"]:
         show(source, writable=True)
-    for name in DEVICES:
-        show(f"/dev/{name}", writable=True)
+    for name, source in DEVICES.items():
+        show(f"/dev/{source}", writable=True, place=f"/dev/{name}")
     for link, target in LINKS.items():
         os.symlink(target, f"/new/dev/{link}")
     os.makedirs("/new/proc", exist_ok=True)
@@ -97,9 +99,9 @@ def furnish(settings: dict[str, Any]) -> None:
     os.chdir("/scratch")
 
 
-def show(source: str, *, writable: bool) -> None:
-    """Show what lies at `/old<source>` at `/new<source>`."""
-    old, target = f"/old{source}", f"/new{source}"
+def show(source: str, *, writable: bool, place: str = "") -> None:
+    """Show what lies at `/old<source>` at `/new<place>`, by default its own place."""
+    old, target = f"/old{source}", f"/new{place or source}"
     os.makedirs(os.path.dirname(target), exist_ok=True)
     if os.path.islink(old):
         if not os.path.lexists(target):

@@ -131,7 +131,7 @@ class Pool:
             if made is None:
                 made = await self._started_now(loop)
             self._refill(namespace)
-            watching = asyncio.ensure_future(watch(made, self._rules.limits.total_bytes))
+            watching = asyncio.ensure_future(watch(made, self._rules))
             try:
                 yield made
             finally:

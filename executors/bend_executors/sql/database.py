@@ -1,6 +1,7 @@
 """Runs checked statements on one database and stops them when nobody wants them any more."""
 
 import asyncio
+import logging
 import sqlite3
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any, NamedTuple, TypeVar
@@ -12,13 +13,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from bend import Final
 from bend_executors.sql.connections import Connection
-from bend_executors.sql.failures import failure
+from bend_executors.sql.failures import LOST, failure
 from bend_executors.sql.pages import Answer, Page, Rows
 from bend_executors.sql.sessions import open_engine
 
+log = logging.getLogger(__name__)
+
 T = TypeVar("T")
 # Some errors of connecting come without SQLAlchemy around them; TimeoutError is an OSError.
-DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, sqlite3.Error)
+DRIVER_ERRORS = (asyncpg.PostgresError, *LOST, sqlite3.Error)
 
 FETCH_ROWS = 200
 INTERRUPT_EVERY_S = 0.02
@@ -99,13 +102,31 @@ class Database:
             if not result.returns_rows and result.rowcount >= 0:
                 changed = result.rowcount
             await session.end(result, commit=work.writing)
+        except asyncpg.InternalClientError:
+            # Nobody knows what this connection is doing: it must not stay in the pool.
+            await connection.invalidate()
+            raise
         finally:
-            # Without a commit it rolls back.
-            await asyncio.shield(connection.close())
+            await asyncio.shield(_give_back(connection))
         page = rows.last_page()
         if page is not None and not work.writing:
             yield page
         yield Final(rows.answer(changed))
+
+
+async def _give_back(connection: AsyncConnection) -> None:
+    """Close a connection; without a commit it rolls back.
+
+    An end that goes wrong takes nothing from what was read or committed, and is no better reason
+    than the failure before it: the connection leaves the pool, and that is all.
+    """
+    try:
+        await connection.close()
+    except (SQLAlchemyError, *DRIVER_ERRORS, OSError) as error:
+        log.debug("sql: a session ended badly: %s", type(error).__name__)
+        if not connection.closed:
+            await connection.invalidate()
+            await connection.close()
 
 
 class _Session:

@@ -12,6 +12,10 @@ from bend import RetryableError, TerminalError
 from bend.errors import ComponentError
 from bend_executors.sql.connections import Connection
 
+# The driver's own errors that say that the connection is gone. A server that says farewell between
+# two steps of a statement confuses the driver: InternalClientError belongs to no other family.
+LOST = (asyncpg.InterfaceError, asyncpg.InternalClientError)
+
 
 class Meaning(NamedTuple):
     """A reason, and whether another attempt may help."""
@@ -83,7 +87,7 @@ def failure(error: BaseException, settings: Connection) -> ComponentError:
     if known is not None:
         return known
     kind = type(cause).__name__
-    if isinstance(cause, (OSError, asyncpg.InterfaceError)) or _disconnected(error):
+    if isinstance(cause, (OSError, *LOST)) or _disconnected(error):
         text = f"connection {settings.name}: the database does not answer ({kind})"
         return made(CONNECTION, text)
     return made(FAILED, f"connection {settings.name}: {kind}")
@@ -115,7 +119,7 @@ def _cause(error: BaseException) -> BaseException:
     if isinstance(error, exc.DBAPIError) and error.orig is not None:
         error = error.orig
     below: BaseException | None = error.__cause__
-    if below is not None and isinstance(below, (asyncpg.PostgresError, asyncpg.InterfaceError)):
+    if below is not None and isinstance(below, (asyncpg.PostgresError, *LOST)):
         return below
     return error
 

@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,19 +16,12 @@ import grpc
 import grpc.aio
 
 from bend import __version__
+from bend.chunks import ChunkBuffer, PartialChunk
 from bend.components import Component
 from bend.contracts import contract_of
 from bend.errors import ConfigurationError
 from bend.settings import Settings, load_settings
-from bend.stream import (
-    CHUNK_BUFFER_BYTES,
-    CHUNK_BUFFER_MAX,
-    PartialChunk,
-    Result,
-    chunk_messages,
-    release,
-    result_messages,
-)
+from bend.stream import Result, chunk_messages, result_messages
 from bend.tasks import TaskRoom
 from bend.v1 import component_service_pb2, component_service_pb2_grpc
 from bend.v1 import executor_service_pb2 as pb
@@ -55,27 +47,19 @@ class Call:
     def __init__(self, run_id: int) -> None:
         self.claimed: set[int] = set()
         self.payload_bytes_max = PAYLOAD_BYTES_MAX
-        self.broken = False
         self._run_id = run_id
         self._loop = asyncio.get_running_loop()
         self._news = asyncio.Event()
         self._condition = threading.Condition()
-        self._chunks: deque[PartialChunk] = deque()
-        self._chunk_bytes = 0
+        self._chunks = ChunkBuffer(self._condition, self._loop)
         self._result: Result | None = None
         self._progress = False
-        self._waiters: list[asyncio.Future[None]] = []
 
     def put_chunk(self, chunk: PartialChunk) -> bool:
         """Send a chunk; return False when the buffer is full now."""
-        with self._condition:
-            if self.broken:
-                return True
-            self._chunks.append(chunk)
-            self._chunk_bytes += len(chunk.data)
-            full = self._full()
+        room = self._chunks.put(chunk)
         self._wake()
-        return not full
+        return room
 
     def put_results(self, results: list[Result]) -> None:
         """Send the result: the last message."""
@@ -97,25 +81,15 @@ class Call:
 
     async def room(self) -> None:
         """Wait until the buffer has room or the call is over."""
-        with self._condition:
-            if self.broken or not self._full():
-                return
-            waiter: asyncio.Future[None] = self._loop.create_future()
-            self._waiters.append(waiter)
-        await waiter
+        await self._chunks.room()
 
     def block_for_room(self) -> None:
         """Wait as `room` does, in a thread."""
-        with self._condition:
-            self._condition.wait_for(lambda: self.broken or not self._full())
+        self._chunks.block_for_room()
 
     def end(self) -> None:
         """The call is over: nothing is sent any more."""
-        with self._condition:
-            self.broken = True
-            self._condition.notify_all()
-            waiters, self._waiters = self._waiters, []
-        release(waiters)
+        self._chunks.end()
 
     async def answers(self) -> AsyncIterator[component_service_pb2.ExecuteResponse]:
         """Yield what to send, the result last."""
@@ -123,12 +97,9 @@ class Call:
             await self._news.wait()
             self._news.clear()
             with self._condition:
-                chunks, self._chunks, self._chunk_bytes = self._chunks, deque(), 0
+                chunks = self._chunks.take()
                 result, progress, self._progress = self._result, self._progress, False
-                waiters, self._waiters = self._waiters, []
-                self._condition.notify_all()
-            release(waiters)
-            for message in chunk_messages(list(chunks)):
+            for message in chunk_messages(chunks):
                 yield component_service_pb2.ExecuteResponse(chunks=message.chunks)
             if progress:
                 beat = pb.Heartbeat(run_ids=[self._run_id])
@@ -137,9 +108,6 @@ class Call:
                 for message in result_messages([result]):
                     yield component_service_pb2.ExecuteResponse(result=message.results.results[0])
                 return
-
-    def _full(self) -> bool:
-        return len(self._chunks) >= CHUNK_BUFFER_MAX or self._chunk_bytes >= CHUNK_BUFFER_BYTES
 
     def _wake(self) -> None:
         with contextlib.suppress(RuntimeError):  # the loop may have ended meanwhile

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from bend.errors import ConfigurationError, Unreachable
+from bend.platforms import require_platform
 
 HOME_DEFAULT = ".bend"
 ENDPOINTS_VERSION = 1
@@ -138,9 +139,10 @@ def load_settings(
 
     Without `dials` a mesh need not be known: who listens only proves itself.
 
-    Raises ConfigurationError when no mesh is known, or a setting is unknown or wrong;
-    Unreachable when the one in the data folder is stopped.
+    Raises ConfigurationError when no mesh is known, a setting is unknown or wrong, or Bend does not
+    run on this system; Unreachable when the one in the data folder is stopped.
     """
+    require_platform()
     env = os.environ if environment is None else environment
     check_environment(env)
     folder = home_folder(env, home)

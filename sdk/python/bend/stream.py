@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Protocol
 
 import grpc
 
+from bend.chunks import ChunkBuffer, PartialChunk
 from bend.errors import BendError, Unreachable
 from bend.settings import LOOPBACK, Settings
 from bend.status import error_of
@@ -25,8 +26,6 @@ from bend.v1 import executor_service_pb2_grpc, failure_pb2
 RESULTS_MAX = 128
 CHUNKS_MAX = 1024
 MESSAGE_BYTES = 1024 * 1024
-CHUNK_BUFFER_MAX = 4096
-CHUNK_BUFFER_BYTES = 8 * 1024 * 1024
 BEAT_S_DEFAULT = 5.0
 BEAT_S_MIN = 0.05
 WELCOME_S_MAX = 10.0
@@ -40,16 +39,6 @@ class Result(NamedTuple):
     failure: failure_pb2.Failure | None
     chunk_count: int
     duration_us: int
-
-
-class PartialChunk(NamedTuple):
-    """A partial output or a log line."""
-
-    run_id: int
-    number: int
-    kind: int
-    data: bytes
-    time_us: int
 
 
 class Carrier(Protocol):
@@ -127,9 +116,7 @@ class Stream:
         self._loop = loop
         self._condition = threading.Condition()
         self._results: list[Result] = []
-        self._chunks: list[PartialChunk] = []
-        self._chunk_bytes = 0
-        self._room_waiters: list[asyncio.Future[None]] = []
+        self._chunks = ChunkBuffer(self._condition, loop)
         self._progress: set[int] = set()
         self._beat_s = BEAT_S_DEFAULT
         self._drain_wanted = False
@@ -174,30 +161,15 @@ class Stream:
 
     def put_chunk(self, chunk: PartialChunk) -> bool:
         """Send a chunk; return False when the buffer is full now: wait for room before the next."""
-        with self._condition:
-            if self.broken:
-                return True
-            self._chunks.append(chunk)
-            self._chunk_bytes += len(chunk.data)
-            self._condition.notify()
-            return not self._full()
-
-    def _full(self) -> bool:
-        return len(self._chunks) >= CHUNK_BUFFER_MAX or self._chunk_bytes >= CHUNK_BUFFER_BYTES
+        return self._chunks.put(chunk)
 
     async def room(self) -> None:
         """Wait until the chunk buffer has room or the stream is broken."""
-        with self._condition:
-            if self.broken or not self._full():
-                return
-            waiter: asyncio.Future[None] = self._loop.create_future()
-            self._room_waiters.append(waiter)
-        await waiter
+        await self._chunks.room()
 
     def block_for_room(self) -> None:
         """Wait as `room` does, in a thread."""
-        with self._condition:
-            self._condition.wait_for(lambda: self.broken or not self._full())
+        self._chunks.block_for_room()
 
     def beat(self, run_id: int) -> None:
         """Name a task in the next heartbeat."""
@@ -241,15 +213,10 @@ class Stream:
                     self._condition.wait(left)
                 if self.broken:
                     return
-                chunks, self._chunks, self._chunk_bytes = self._chunks, [], 0
+                chunks = self._chunks.take()
                 results, self._results = self._results, []
                 drain, self._drain_wanted = self._drain_wanted, False
                 last = self._half_close
-                waiters, self._room_waiters = self._room_waiters, []
-                if chunks:
-                    self._condition.notify_all()
-            if waiters:
-                self._hand(release, waiters)
             if drain:
                 yield pb.ConnectRequest(drain=pb.Drain())
             # Chunks first: a result must not overtake the partial outputs that it counts.
@@ -266,7 +233,11 @@ class Stream:
 
     def _has_news(self) -> bool:
         return bool(
-            self._results or self._chunks or self._drain_wanted or self._half_close or self.broken
+            self._results
+            or self._chunks.waiting
+            or self._drain_wanted
+            or self._half_close
+            or self.broken
         )
 
     def _heartbeat(self) -> pb.ConnectRequest:
@@ -291,9 +262,7 @@ class Stream:
             error = Unreachable(str(failed))
         with self._condition:
             self.broken = True
-            waiters, self._room_waiters = self._room_waiters, []
-            self._condition.notify_all()
-        self._hand(release, waiters)
+            self._chunks.end()
         if channel is not None:
             channel.close()
         self._hand(self._receiver.on_closed, self, error)
@@ -319,13 +288,6 @@ class Stream:
         """Run a function on the loop; a closed loop wants nothing any more."""
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(function, *arguments)
-
-
-def release(waiters: list[asyncio.Future[None]]) -> None:
-    """Let those go on who waited for room."""
-    for waiter in waiters:
-        if not waiter.done():
-            waiter.set_result(None)
 
 
 def result_messages(results: list[Result]) -> Iterator[pb.ConnectRequest]:

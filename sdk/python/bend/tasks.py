@@ -17,10 +17,11 @@ from typing import Any, NamedTuple
 import orjson
 from google.protobuf.duration_pb2 import Duration
 
+from bend.chunks import PartialChunk
 from bend.components import Component, Context, Final, Kind, encode
 from bend.errors import ComponentError, TerminalError
 from bend.pool import Pool
-from bend.stream import Carrier, PartialChunk, Result
+from bend.stream import Carrier, Result
 from bend.v1 import executor_service_pb2 as pb
 from bend.v1 import failure_pb2
 

@@ -11,7 +11,6 @@ import contextlib
 import inspect
 import logging
 import os
-import platform
 import random
 import socket
 import threading
@@ -33,6 +32,7 @@ from bend.errors import (
     WrongState,
 )
 from bend.listening import ListeningWorker
+from bend.platforms import require_platform
 from bend.settings import load_settings
 from bend.stream import Stream
 from bend.tasks import TaskRoom
@@ -446,13 +446,3 @@ async def in_thread(function: Callable[[], object]) -> None:
 
     threading.Thread(target=work, name="bend-on-stop", daemon=True).start()
     await done
-
-
-def require_platform() -> None:
-    """Raise ConfigurationError where Bend does not run."""
-    system, machine = platform.system(), platform.machine().lower()
-    if system not in {"Linux", "Darwin"} or machine not in {"x86_64", "amd64", "arm64", "aarch64"}:
-        raise ConfigurationError(
-            f"Bend runs on Linux and macOS, x86-64 and arm64; this is {system} on {machine}",
-            reason="UNSUPPORTED_PLATFORM",
-        )

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-START_S_MAX = 60
+START_S_MAX = 200
 LAST_COMPONENT = "bench.join"
 """The worker offers its components in order; this one is registered last."""
 

@@ -6,11 +6,8 @@ from pathlib import Path
 import click
 import orjson
 
-from bend_server.core import limits
+from bend_server.cli.source import INVALID, SUFFIXES, read_source, shown
 from bend_server.core.errors import Finding
-
-INVALID = 3
-SUFFIXES = frozenset((".yaml", ".yml", ".json"))
 
 
 @click.command(short_help="Check workflow documents without a server.")
@@ -31,9 +28,7 @@ def validate(files: tuple[str, ...], as_json: bool) -> None:
         click.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2))
     else:
         for name, finding in found:
-            click.echo(
-                f"{name}:{finding.line}:{finding.column}: {finding.reason}: {finding.message}"
-            )
+            click.echo(shown(name, finding))
         if not found:
             click.echo(f"{len(names)} valid", err=True)
     if found:
@@ -52,16 +47,8 @@ def _files(given: str) -> list[str]:
 
 
 def _check(name: str) -> list[Finding]:
-    try:
-        if name == "-":
-            data = sys.stdin.buffer.read(limits.DOCUMENT_BYTES_MAX + 1)
-        else:
-            with Path(name).open("rb") as file:
-                data = file.read(limits.DOCUMENT_BYTES_MAX + 1)
-    except OSError as error:
-        raise click.UsageError(f"{name}: {error.strerror or error}") from error
+    source = read_source(name)
     # The compiler takes a moment to import; every other command would pay for it.
     from bend_server.language import findings_of
 
-    is_json = name.lower().endswith(".json")
-    return findings_of(data, "application/json" if is_json else "application/yaml")
+    return findings_of(source.data, source.content_type)

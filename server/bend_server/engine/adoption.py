@@ -68,6 +68,7 @@ class Adoption:
         self._loading: dict[int, asyncio.Event] = {}
         self.follow: Callable[[Effects, int], None]
         self.adopted: Callable[[list[ExecutionState]], None]
+        self.recovered: Callable[[list[ExecutionState]], None]
         self.reopened: Callable[[StartRow], None]
 
     async def load(self, execution: int) -> ExecutionState | None:
@@ -245,6 +246,8 @@ class Adoption:
     async def fold(self, stored: StoredExecution) -> ExecutionState:
         """Return the state that stored rows give."""
         start = stored.start
+        if start.status == _PENDING != stored.status:
+            start = start._replace(status=ExecutionStatus.RUNNING)  # it had its turn
         plan = self._plans.known(start.namespace, start.workflow, start.revision)
         if plan is None:
             plan = await self._plans.plan(start.namespace, start.workflow, start.revision)
@@ -282,6 +285,7 @@ class Adoption:
                 fresh.strip(state.start.id)
                 self._commits.broken(state, error)
         self.adopted(states)
+        self.recovered(states)
         ready, effects.ready = effects.ready, []
         if effects.rows():
             self._commits.gathering.absorb(fresh)

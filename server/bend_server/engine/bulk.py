@@ -121,18 +121,25 @@ class Bulks:
                 log.warning("bulk_job_stands_still", reason=error.reason)
 
     async def _count(self, row: BulkRow) -> BulkRow:
-        """Count what a job would do."""
+        """Count what a job would do, and what would refuse."""
         wanted = _filter_of(row.filter)
         sample: list[str] = []
-        matched = after = 0
+        matched = refused = after = 0
         while True:
             page = await self._store.matching(row.namespace, wanted, after, COUNT_PAGE)
             matched += len(page)
-            sample += [name for _, name in page[: SAMPLE - len(sample)]]
+            refusing: set[int] = set()
+            if row.action == RETRY and page:
+                refusing = await self._store.unretryable([one for one, _ in page])
+            refused += len(refusing)
+            changed = [name for one, name in page if one not in refusing]
+            sample += changed[: SAMPLE - len(sample)]
             if len(page) < COUNT_PAGE:
                 break
             after = page[-1][0]
-        return row._replace(matched=matched, sample=orjson.dumps(sample), state=BULK_DONE)
+        return row._replace(
+            matched=matched, refused=refused, sample=orjson.dumps(sample), state=BULK_DONE
+        )
 
     async def _work(self, row: BulkRow) -> None:
         """Do a job page by page, as long as its partition is owned."""

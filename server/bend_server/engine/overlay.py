@@ -75,19 +75,25 @@ class Overlay:
         attempt = state.attempt(task, item)
         units, index = state.unit(task, item)
         try_ = units.tries[index]
+        child = state.child(task, item)
+        if child is not None and child.try_ == state.open_try(task, item):
+            # The child runs, and its task with it.
+            why = f"child {child.public_id}"
+            return TaskOverlay(task, item, _RUNNING, attempt, try_, "", 0, why, state.seq)
         why = self._own_reason(state, task, item)
         if not why and status == _WAITING:
             due_us = (units.due or {}).get(index, 0)
             why = f"retry at {_instant(due_us)}"
         if why:
-            return TaskOverlay(task, item, _WAITING, attempt, try_, "", 0, why)
+            return TaskOverlay(task, item, _WAITING, attempt, try_, "", 0, why, state.seq)
         key = (state.start.id, task, item, try_)
         handout = self._windows.by_key.get(key)
         if handout is None:
             why = self._reason(state, task, key)
             # Without a reason it is on its way out: no window has it yet, no lane any more.
             status = _WAITING if why or state.plan.tasks[task].kind else _SCHEDULED
-            return TaskOverlay(task, item, status, attempt, try_, "", 0, why)
+            return TaskOverlay(task, item, status, attempt, try_, "", 0, why, state.seq)
+        # Handed out: then the rows that opened the try are durable.
         worker, since_us = self.workers.get(key, ("", handout.sent_us))
         status = _RUNNING if worker else _SCHEDULED
         return TaskOverlay(task, item, status, attempt, try_, worker, since_us, "")
@@ -103,9 +109,6 @@ class Overlay:
                 return f"signal {waiting.name}{until}"
             title = f" {waiting.title}" if waiting.title else ""
             return f"approval{title}{until}"
-        child = state.child(task, item)
-        if child is not None:
-            return f"child {child.public_id}"
         return ""
 
     def _reason(self, state: ExecutionState, task: int, key: Key) -> str:
@@ -121,8 +124,8 @@ class Overlay:
         lane = self._dispatch.lanes.lane(state.start.namespace, state.plan.tasks[task])
         if not lane.route(self._routes):
             return f"no instance of {lane.wish()}"
-        count = lane.count
-        return f"instances of {lane.wish()} are busy; {count} tasks wait" if count else ""
+        busy = f"instances of {lane.wish()} are busy; {lane.count} tasks wait"
+        return busy if lane.count else ""
 
 
 def _instant(us: int) -> str:

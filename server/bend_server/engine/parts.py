@@ -202,7 +202,15 @@ class Parts:
         store, clock, live, steps = self._store, self._clock, self.live, self.steps
         adoption, options, counters = self.adoption, self._options, self._counters
         self.parking = Parking(
-            store, clock, live, self.commits, adoption, self.timers, options, counters
+            store,
+            clock,
+            live,
+            self.commits,
+            adoption,
+            self.timers,
+            self.windows,
+            options,
+            counters,
         )
         self.settlement = Settlement(
             store,
@@ -243,6 +251,7 @@ class Parts:
         self.commits.quarantine = self.adoption.quarantine
         self.adoption.follow = self.settlement.follow
         self.adoption.adopted = self.children.adopted
+        self.adoption.recovered = self.parking.recovered
         self.adoption.reopened = self.queues.reopened
         self.timers.fire = self.due.fire
         self.timers.expire = self.due.expire

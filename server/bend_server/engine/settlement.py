@@ -112,6 +112,8 @@ class Settlement:
             self._parking.parked(gathering.parks)
         if effects.events or gathering.letters:
             self._follow_rare(gathering, now_us)
+        if effects.changes or self._parking.pausing:
+            self._parking.follow(effects, now_us)
         self.follow(effects, now_us)
         ack = self._queue.ack
         for token in gathering.acks:

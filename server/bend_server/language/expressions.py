@@ -24,39 +24,43 @@ from bend_server.language.cel_syntax import (
 )
 from bend_server.language.findings import cut, nearest
 from bend_server.language.names import Names, Reference, Steps, chain_of
-from bend_server.language.pieces import DeepSlot, HasSlot, MacroSlot, PathSlot, Piece, Slot
+from bend_server.language.pieces import (
+    BooleanText,
+    DeepSlot,
+    HasSlot,
+    MacroSlot,
+    PathSlot,
+    Piece,
+    SizeSlot,
+    Slot,
+)
 
 MACRO_DEPTH_MAX = 3
 _PURE_PATH = re.compile(r"\s*([A-Za-z_][A-Za-z0-9_]*)((?:\.[A-Za-z_][A-Za-z0-9_]*){0,16})\s*")
 _NO_ROOTS = KEYWORDS | RESERVED | TYPES
-FUNCTIONS = frozenset(
-    [
-        "size",
-        "contains",
-        "startsWith",
-        "endsWith",
-        "matches",
-        "int",
-        "uint",
-        "double",
-        "string",
-        "bytes",
-        "dyn",
-        "type",
-        "timestamp",
-        "duration",
-        "getFullYear",
-        "getMonth",
-        "getDayOfYear",
-        "getDayOfMonth",
-        "getDate",
-        "getDayOfWeek",
-        "getHours",
-        "getMinutes",
-        "getSeconds",
-        "getMilliseconds",
-    ]
+# Functions by how they are called, with the number of arguments: x.contains(y), int(x).
+METHODS = {
+    "contains": 1,
+    "startsWith": 1,
+    "endsWith": 1,
+    "matches": 1,
+    "getFullYear": 0,
+    "getMonth": 0,
+    "getDayOfYear": 0,
+    "getDayOfMonth": 0,
+    "getDate": 0,
+    "getDayOfWeek": 0,
+    "getHours": 0,
+    "getMinutes": 0,
+    "getSeconds": 0,
+    "getMilliseconds": 0,
+}
+CONVERSIONS = dict.fromkeys(
+    ("int", "uint", "double", "string", "bytes", "dyn", "type", "timestamp", "duration"), 1
 )
+SIZE, STRING = "size", "string"
+BOOLEAN_TEXT = BooleanText()
+FUNCTIONS = frozenset((SIZE, *METHODS, *CONVERSIONS))
 
 
 class Expression:
@@ -213,11 +217,38 @@ class _Walker:
             raise BadExpression(
                 f"no function '{node.function}'{near}", node.start, "UNKNOWN_FUNCTION"
             )
+        _check_form(node)
+        if node.function == SIZE:
+            operand = node.args[0] if node.target is None else node.target
+            self._slot(node, SizeSlot(self._builder.piece(operand, self._variables)))
+            return
+        if node.function == STRING and (STRING, BOOLEAN_TEXT) not in self.slots:
+            self.slots.append((STRING, BOOLEAN_TEXT))
         if node.function == "matches":
             _check_pattern(node, self._builder.programs)
         self.costly |= node.function in {"matches", "contains", "string", "bytes"}
         for part in node.args if node.target is None else (node.target, *node.args):
             self.visit(part)
+
+
+def _check_form(node: Call) -> None:
+    """Refuse a call that could never be evaluated. Raises BadExpression."""
+    name, given = node.function, len(node.args)
+    if name == SIZE:
+        wanted = 1 if node.target is None else 0
+    elif name in METHODS:
+        wanted = METHODS[name]
+        if node.target is None:
+            raise BadExpression(f"{name}() belongs to a value: write x.{name}(…)", node.start)
+        if given and not wanted:
+            raise BadExpression(f"{name}() takes no time zone: times are UTC", node.start)
+    else:
+        wanted = CONVERSIONS[name]
+        if node.target is not None:
+            raise BadExpression(f"{name}() belongs to no value: write {name}(x)", node.start)
+    if given != wanted:
+        what = "argument" if wanted == 1 else "arguments"
+        raise BadExpression(f"{name}() takes {wanted or 'no'} {what}, not {given}", node.start)
 
 
 def _check_pattern(node: Call, programs: Programs) -> None:

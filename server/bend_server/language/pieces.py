@@ -5,6 +5,7 @@ library gathers in time that grows with the square of the list, and it cannot sa
 exist. What is left for it is small; its cost is bounded before it runs.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from bend_server.core.plan import ExpressionError
@@ -62,6 +63,42 @@ class HasSlot:
         except Missing:
             return False
         return True
+
+
+class SizeSlot:
+    """A variable that stands for size(x): of a text the library counts bytes, CEL characters."""
+
+    __slots__ = ("_of",)
+
+    def __init__(self, of: "Piece") -> None:
+        self._of = of
+
+    @property
+    def constant(self) -> bool:
+        """Whether it reads nothing."""
+        return self._of.constant
+
+    def value(self, env: Env) -> int:
+        value = self._of.raw(env)
+        if not isinstance(value, str | bytes | list | dict):
+            raise Missing(f"size() needs text, a list or a map; {show_fields(value)}")
+        return len(value)
+
+
+class BooleanText:
+    """Stands behind string(): the library has it for all but booleans."""
+
+    __slots__ = ()
+    constant = True
+
+    def value(self, _env: Env) -> Callable[[object], str]:
+        return _boolean_text
+
+
+def _boolean_text(value: object) -> str:
+    if not isinstance(value, bool):
+        raise TypeError("string() does not take such a value")
+    return "true" if value else "false"
 
 
 class MacroSlot:
@@ -123,7 +160,7 @@ class MacroSlot:
         return verdict
 
 
-Slot = PathSlot | DeepSlot | HasSlot | MacroSlot
+Slot = PathSlot | DeepSlot | HasSlot | SizeSlot | BooleanText | MacroSlot
 
 
 def spend(env: Env, units: int) -> None:
@@ -164,10 +201,18 @@ class Piece:
     @property
     def constant(self) -> bool:
         """Whether the piece reads nothing."""
-        return not self._slots
+        return all(
+            isinstance(slot, SizeSlot | BooleanText) and slot.constant for _, slot in self._slots
+        )
 
     def value(self, env: Env) -> Any:
-        """Evaluate. Raises Missing, ExpressionError, NeedsBlob."""
+        """Evaluate to JSON. Raises Missing, ExpressionError, NeedsBlob."""
+        if self._lone is not None:
+            return self._lone.value(env)
+        return from_cel(self.raw(env))
+
+    def raw(self, env: Env) -> Any:
+        """Evaluate to what CEL gives, bytes and times too; raises as `value` does."""
         if self._lone is not None:
             return self._lone.value(env)
         context: dict[str, Any] = {}
@@ -180,10 +225,9 @@ class Piece:
                 missing[name] = error
         self._spend(env, context)
         try:
-            result = execute(self._program, context)
+            return execute(self._program, context)
         except CelFault as fault:
             raise _translated(fault, missing) from None
-        return from_cel(result)
 
     def _spend(self, env: Env, context: dict[str, Any]) -> None:
         sizes = {name: measure(value) for name, value in context.items()}

@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 from bend_server.core import limits
 from bend_server.core.plan import ExpressionError, Hole, Rendered, Scope
-from bend_server.language.templates import TOO_LARGE, Compiled
+from bend_server.language.gaps import TOO_LARGE
+from bend_server.language.templates import Compiled
 
 # So few gaps cannot fill the memory, and counting would cost time.
 GAPS_UNBOUNDED_MAX = 8

@@ -19,6 +19,7 @@ from bend_server.language.cel_syntax import BadExpression
 from bend_server.language.costs import COST_MAX
 from bend_server.language.expressions import Expression
 from bend_server.language.findings import Path, cut
+from bend_server.language.gaps import TOO_LARGE
 from bend_server.language.names import (
     ITEM_NAMES,
     ROUND_NAMES,
@@ -30,7 +31,7 @@ from bend_server.language.payloads import Memory, as_text, dump, load, show_fiel
 from bend_server.language.rendering import output_renderer
 from bend_server.language.sources import Control, RepeatSource, TaskSource
 from bend_server.language.statements import check_statement
-from bend_server.language.templates import TOO_LARGE, Compiled, Templates
+from bend_server.language.templates import Compiled, Templates
 
 _NOTHING: frozenset[str] = frozenset()
 # Kinds of references that may differ from round to round.

@@ -76,6 +76,8 @@ def parse_yaml(text: str) -> object:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         said = ", ".join(part for part in (error.context, error.problem) if part)
+        if mark is not None and text[mark.index : mark.index + 1] == "\t":
+            said = "a tab stands where only spaces may; indent with spaces"
         raise BadText("SYNTAX", f"not YAML: {said}", line=line, column=column) from error
     except yaml.YAMLError as error:
         position = getattr(error, "position", None)
@@ -179,6 +181,9 @@ class _Builder:
             self._anchors[event.anchor] = (key, 1 + len(key))
         if "\0" in key:
             raise _bad("BAD_TEXT", "text holds NUL", event, tuple(self._path[:-1]))
+        if key == "<<" and event.style not in {"'", '"'}:
+            merges = "YAML 1.2 has no merge key '<<'; write the keys out, or quote it"
+            raise _bad("BAD_KEY", merges, event, tuple(self._path[:-1]))
         return key
 
     def _alias(self, event: Any) -> object:

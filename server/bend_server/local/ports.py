@@ -56,13 +56,17 @@ def inner(count: int, address: str = "127.0.0.1") -> list[int]:
 
 
 def free(port: int, address: str = "127.0.0.1") -> bool:
-    """Tell whether a port can be listened on now."""
+    """Tell whether a port can be listened on now.
+
+    It never stands in the way of a server that begins to listen at that moment: readiness is asked
+    by this again and again while the server starts.
+    """
     with socket.socket() as probe:
-        # As servers do it: what only lingers from a closed connection is free.
+        # As servers do it: what only lingers from a closed connection is free. It does not listen
+        # itself: two sockets with this option may be bound to a port as long as neither listens.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((address, port))
-            probe.listen(1)
         except OSError:
             return False
     return True

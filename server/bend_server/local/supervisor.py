@@ -16,7 +16,8 @@ from bend_server.local.mesh import Mesh
 from bend_server.local.ports import choosing
 from bend_server.local.process import ProcessSpec, SupervisedProcess
 
-START_S = 60.0
+START_S = 120.0
+"""For all processes together, from the first one's start: also on a small, busy machine."""
 STOP_S = 30.0
 ROTATE_S = 30.0
 RENEW_S = 24 * 3600.0
@@ -70,8 +71,10 @@ class Supervisor:
                     SupervisedProcess(spec, self._changed) for spec in self._mesh.processes()
                 ]
                 tasks = [asyncio.create_task(self._start(one)) for one in self._processes]
-                await self._first_ready(tasks, ("envoy",))
-            await self._first_ready(tasks, tuple(one.spec.name for one in self._processes))
+                deadline = loop.time() + START_S
+                await self._first_ready(tasks, ("envoy",), deadline)
+            everybody = tuple(one.spec.name for one in self._processes)
+            await self._first_ready(tasks, everybody, deadline)
             if not self._stop.is_set():
                 home = self._mesh.home
                 replace(home.endpoints, self._mesh.endpoints(os.getpid()))
@@ -93,14 +96,16 @@ class Supervisor:
                 await other.is_ready.wait()
         await process.run()
 
-    async def _first_ready(self, tasks: list[asyncio.Task[None]], names: tuple[str, ...]) -> None:
-        """Return when all of these are ready, or a stop is wished."""
+    async def _first_ready(
+        self, tasks: list[asyncio.Task[None]], names: tuple[str, ...], deadline: float
+    ) -> None:
+        """Return when all of these are ready, or a stop is wished; `deadline` is loop time."""
         wanted = [one for one in self._processes if one.spec.name in names]
         waits = [asyncio.create_task(one.is_ready.wait()) for one in wanted]
         stop = asyncio.create_task(self._stop.wait())
         all_ready = asyncio.create_task(_all(waits))
         try:
-            async with asyncio.timeout(START_S):
+            async with asyncio.timeout_at(deadline):
                 # A run() that returns by itself refused its configuration.
                 await asyncio.wait([all_ready, stop, *tasks], return_when=asyncio.FIRST_COMPLETED)
         except TimeoutError:

@@ -195,6 +195,14 @@ class ControlStore(Protocol):
         """Return (id, public id) of executions that a filter names, by id, after one id."""
         ...
 
+    async def unretryable(self, executions: Sequence[int]) -> set[int]:
+        """Return those of some executions that refuse a retry, as far as their rows tell.
+
+        Children, compensated runs, those that are paused but not because a task failed, and those
+        whose history is full.
+        """
+        ...
+
     async def find_approval(
         self, execution: int, task: int, item: int, try_: int
     ) -> ApprovalSummary | None:

@@ -57,7 +57,8 @@ class TaskOverlay(NamedTuple):
     """What the owner's memory knows of one task beyond its rows.
 
     `status` is SCHEDULED, RUNNING or WAITING (core.model.TaskStatus); `waiting` says why in one
-    sentence ("no instance of vision.detect@2", "retry at 2026-01-01T00:00:00Z") or is empty.
+    sentence ("no instance of vision.detect@2", "retry at 2026-01-01T00:00:00Z") or is empty. It
+    follows from rows up to the seq `after`, which may not be durable yet; 0: they are.
     """
 
     task: int
@@ -68,6 +69,7 @@ class TaskOverlay(NamedTuple):
     worker: str
     since_us: int
     waiting: str
+    after: int = 0
 
 
 class Ended(NamedTuple):

@@ -232,7 +232,7 @@ class EngineStore(ControlStore, Protocol):
     async def overdue(
         self, partitions: Sequence[int], deadline_before_us: int, after: int, limit: int
     ) -> list[int]:
-        """Return unfinished executions past their deadline, by id, after one id."""
+        """Return unfinished executions past their deadline, by id, after one id; no paused ones."""
         ...
 
     async def forget_finished(self, before_us: int, limit: int) -> list[tuple[int, str]]:

@@ -19,7 +19,9 @@ from bend_server.ports.engine import TaskOverlay
 from bend_server.ports.store import ExecutionSummary
 from bend_server.rpc import views, watch_events
 from bend_server.rpc.chunk_tails import Backlog, Chunk
+from bend_server.rpc.folded_views import contiguous
 from bend_server.rpc.rooms import Rooms, unknown_execution
+from bend_server.rpc.transient_states import TransientStates
 from bend_server.rpc.watch_events import Event, Position
 
 KEEPALIVE_S = 15.0
@@ -80,11 +82,7 @@ class ExecutionWatch:
         self._chunks_wanted = not states_only
         self._keepalive_s = keepalive_s
         self._wake = asyncio.Event()
-        self._overlay: list[TaskOverlay] = []
-        # What begins follows the rows that it came from: a failure first, then its next attempt.
-        self._begun: list[TaskOverlay] = []
-        self._shown: dict[tuple[int, int], tuple[int, int, str]] = {}
-        self._ended: set[tuple[int, int]] = set()
+        self._states = TransientStates(len(plan.tasks))
         self._next_index: dict[int, int] = {}
         self._counted: dict[int, int] = {}
 
@@ -109,15 +107,14 @@ class ExecutionWatch:
                 for event in await self._kept():
                     yield event
             while not views.is_terminal(summary.status):
-                async for event in self._live(backlog, pump):
+                if not await self._woken(pump):
+                    yield self._event(watch_events.KEEPALIVE, self._rooms.clock.now_us())
+                for event in self._arrived(backlog):
                     yield event
                 # The status first, then the rows: an end that is seen here has all its rows there.
                 summary = await self._status()
-                for event in await self._durable():
+                for event in await self._durable(live=not views.is_terminal(summary.status)):
                     yield event
-                if not views.is_terminal(summary.status):
-                    for event in self._beginnings():
-                        yield event
             if backlog is not None:
                 for event in await self._last_chunks(backlog, summary):
                     yield event
@@ -129,27 +126,21 @@ class ExecutionWatch:
             return
         updates = self._rooms.engine.watch(self._summary.id)
         async for changed in updates:
-            self._overlay.extend(changed)
-            del self._overlay[: -len(self._plan.tasks) - 1000]
+            self._states.add(changed)
             self._wake.set()
 
-    async def _live(
-        self, backlog: Backlog | None, pump: "asyncio.Task[None]"
-    ) -> AsyncIterator[Event]:
-        """Wait for the next thing; yield what is not durable, or a keepalive."""
+    async def _woken(self, pump: "asyncio.Task[None]") -> bool:
+        """Wait until something may have happened; False: nothing did for a while."""
+        woken = True
         try:
             async with asyncio.timeout(self._keepalive_s):
                 await self._wake.wait()
         except TimeoutError:
-            yield self._event(watch_events.KEEPALIVE, self._rooms.clock.now_us())
+            woken = False
         self._wake.clear()
         if pump.done():
             pump.result()
-        for event in self._transient():
-            yield event
-        if backlog is not None:
-            for event in self._arrived(backlog):
-                yield event
+        return woken
 
     async def _status(self) -> ExecutionSummary:
         found = await self._rooms.reads.executions_by_id(
@@ -159,26 +150,33 @@ class ExecutionWatch:
             raise unknown_execution(self._summary.public_id)
         return found[0]
 
-    async def _durable(self) -> list[Event]:
-        """Return the events of all rows after the last seq, in order."""
+    async def _durable(self, *, live: bool = False) -> list[Event]:
+        """Return the events of all rows after the last seq, in order; `live`: then open tries."""
         reads, execution, after = self._rooms.reads, self._summary.id, self._at.seq
-        results = await reads.task_results(execution, after)
-        happened = await reads.execution_events(execution, after)
+        # A row that is committed between the reads must not hide one that the first did not see.
+        results, happened = contiguous(
+            await reads.task_results(execution, after),
+            await reads.execution_events(execution, after),
+            max(after, 0),
+        )
         rows: list[ResultRow | EventRow] = [*results, *happened]
         rows.sort(key=lambda row: row.seq)
         shown = []
         for row in rows:
-            self._at = self._at._replace(seq=row.seq)
             if isinstance(row, ResultRow):
+                shown += [self._of_state(entry) for entry in self._states.closed(row)]
+                self._at = self._at._replace(seq=row.seq)
                 shown.append(self._of_result(row))
-            elif row.kind in SHOWN_EVENTS or row.kind in TASK_EVENTS:
+                continue
+            self._at = self._at._replace(seq=row.seq)
+            if row.kind in SHOWN_EVENTS or row.kind in TASK_EVENTS:
                 shown.append(self._of_event(row))
+        if live:
+            shown += [self._of_state(entry) for entry in self._states.due(max(self._at.seq, 0))]
         return shown
 
     def _of_result(self, row: ResultRow) -> Event:
         ended = row.retry_at_us is None
-        if ended:
-            self._ended.add((row.task, row.item))
         if row.chunks:
             self._counted[row.run_id] = row.chunks
         return self._event(
@@ -195,9 +193,7 @@ class ExecutionWatch:
     def _of_event(self, row: EventRow) -> Event:
         kind = EventKind(row.kind)
         if kind in NEW_RUNS:
-            # Tasks that had ended may begin again.
-            self._ended.clear()
-            self._shown.clear()
+            self._states.new_run()
         said: dict[str, object] = {"event": kind.name, "actor": row.actor}
         if row.body:
             said["body"] = _shown_body(kind, row.body)
@@ -217,36 +213,16 @@ class ExecutionWatch:
             data=orjson.dumps(said),
         )
 
-    def _transient(self) -> list[Event]:
-        changed, self._overlay = self._overlay, []
-        newest = {(entry.task, entry.item): entry for entry in changed}
-        self._begun = [entry for entry in newest.values() if entry.status != TaskStatus.RUNNING]
-        return self._states([entry for entry in changed if entry.status == TaskStatus.RUNNING])
-
-    def _beginnings(self) -> list[Event]:
-        begun, self._begun = self._begun, []
-        return self._states(begun)
-
-    def _states(self, entries: list[TaskOverlay]) -> list[Event]:
-        shown = []
-        for entry in entries:
-            key = (entry.task, entry.item)
-            state = (entry.status, entry.attempt, entry.waiting)
-            if key in self._ended or self._shown.get(key) == state:
-                continue
-            self._shown[key] = state
-            shown.append(
-                self._event(
-                    watch_events.TASK,
-                    entry.since_us or self._rooms.clock.now_us(),
-                    task=self._plan.tasks[entry.task].id,
-                    item=entry.item,
-                    attempt=entry.attempt,
-                    status=views.task_word(entry.status),
-                    data=orjson.dumps({"waiting": entry.waiting}) if entry.waiting else b"",
-                )
-            )
-        return shown
+    def _of_state(self, entry: TaskOverlay) -> Event:
+        return self._event(
+            watch_events.TASK,
+            entry.since_us or self._rooms.clock.now_us(),
+            task=self._plan.tasks[entry.task].id,
+            item=entry.item,
+            attempt=entry.attempt,
+            status=views.task_word(entry.status),
+            data=orjson.dumps({"waiting": entry.waiting}) if entry.waiting else b"",
+        )
 
     async def _kept(self) -> list[Event]:
         """Return the chunks that the queue still holds from before this watch."""
@@ -261,7 +237,9 @@ class ExecutionWatch:
         self._at = self._at._replace(sequence=max(last, resumed))
         return events
 
-    def _arrived(self, backlog: Backlog) -> list[Event]:
+    def _arrived(self, backlog: Backlog | None) -> list[Event]:
+        if backlog is None:
+            return []
         gap, found = backlog.take()
         events = [self._gap()] if gap else []
         return events + self._of_chunks(

@@ -6,7 +6,7 @@ an event and no result. Plain executions take the short road of `views`.
 
 from collections.abc import Iterator, Sequence
 
-from bend_server.core import machine
+from bend_server.core import compensation, machine
 from bend_server.core.model import (
     ITEM_NONE,
     TASK_TERMINAL,
@@ -19,14 +19,14 @@ from bend_server.core.model import (
     TaskKind,
     TaskStatus,
 )
-from bend_server.core.plan import NeedsBlob, Plan
+from bend_server.core.plan import ExpressionError, NeedsBlob, Plan
 from bend_server.core.scope import ExecutionScope
 from bend_server.core.state import ExecutionState
 from bend_server.core.times import rfc3339
 from bend_server.core.units import BlobOutput, Fan, Units
 from bend_server.ports.engine import TaskOverlay
 from bend_server.ports.store import ExecutionSummary
-from bend_server.rpc.views import TaskView
+from bend_server.rpc.views import LEFT_OUT, OF_ITEMS, TaskView
 
 PHASES = {Phase.MAIN: "", Phase.ON_FAILURE: "on_failure", Phase.COMPENSATION: "compensate"}
 KINDS = {
@@ -38,16 +38,18 @@ KINDS = {
 NEW_RUNS = frozenset((int(EventKind.RETRIED), int(EventKind.RESET)))
 _TERMINAL = frozenset(int(status) for status in TASK_TERMINAL)
 _PENDING = int(TaskStatus.PENDING)
+_RUNNING = int(TaskStatus.RUNNING)
+_COMPLETED = int(TaskStatus.COMPLETED)
 
 
 def contiguous(
-    rows: Sequence[ResultRow], events: Sequence[EventRow]
+    rows: Sequence[ResultRow], events: Sequence[EventRow], after: int = 0
 ) -> tuple[list[ResultRow], list[EventRow]]:
-    """Return the rows up to the first gap: two reads do not see the same moment.
+    """Return the rows behind seq `after` up to the first gap: two reads see two moments.
 
     The end of a run takes a seq of its own and has no row here; only a new run follows it.
     """
-    last = 0
+    last = after
     merged: list[ResultRow | EventRow] = sorted([*rows, *events], key=lambda row: row.seq)
     for row in merged:
         new_run = isinstance(row, EventRow) and row.kind in NEW_RUNS
@@ -97,7 +99,8 @@ class FoldedViews:
     Args:
         rows: all result rows, ordered by seq.
         events: all event rows, ordered by seq.
-        overlay: what the owner's memory adds; [] when it is not known here.
+        overlay: what the owner's memory adds; [] when it is not known here. Then a try that was
+            opened is SCHEDULED: that follows from the rows. Who does it, only the owner knows.
     """
 
     def __init__(
@@ -112,6 +115,7 @@ class FoldedViews:
         self._state = folded_state(plan, summary, rows, events)
         self._rows = {(row.task, row.item): row for row in rows}
         self._overlay = {(entry.task, entry.item): entry for entry in overlay}
+        self._live = summary.status == ExecutionStatus.RUNNING
         self._touched = {entry.task for entry in overlay}
 
     def views(self) -> list[TaskView]:
@@ -129,22 +133,45 @@ class FoldedViews:
             if task.phase != Phase.MAIN and not self._came(index, fan):
                 continue
             count = 0 if fan is None else max(fan.count, 0)
-            yield self._unit(state, index, index, ITEM_NONE, count)
+            whole = self._unit(state, index, index, ITEM_NONE, count)
+            if fan is not None and task.phase == Phase.COMPENSATION:
+                whole = whole._replace(status=self._undone(fan))
+            yield whole
             if fan is not None:
                 for item in range(count):
                     known = fan.tries[item] or fan.statuses[item] != _PENDING
-                    if known or (index, item) in self._overlay:
+                    if known or (index, item) in self._overlay or self._opened(index, item):
                         yield self._unit(fan, index, item, item, 0)
 
     def _came(self, task: int, fan: Fan | None) -> bool:
         """Tell whether a task of a later phase had its turn."""
         if (task, ITEM_NONE) in self._rows or task in self._touched:
             return True
-        if fan is not None and any(fan.tries):
+        if (fan is not None and any(fan.tries)) or self._opened(task, ITEM_NONE):
             return True
         waits = self._state.statuses[task] == _PENDING
         compensates = self._plan.tasks[task].phase == Phase.COMPENSATION
         return not (waits and (compensates or task >= self._state.taking_part))
+
+    def _undone(self, fan: Fan) -> int:
+        """Return the status of a compensation as a whole: items are undone one by one."""
+        turns = [status for status, try_ in zip(fan.statuses, fan.tries, strict=True) if try_]
+        if self._live or any(status not in _TERMINAL for status in turns):
+            return TaskStatus.RUNNING
+        return TaskStatus.COMPLETED if set(turns) <= {_COMPLETED} else TaskStatus.FAILED
+
+    def _opened(self, task: int, item: int) -> bool:
+        """Tell whether a unit has an open try, which has no row: it follows from the others."""
+        state = self._state
+        if not self._live or state.paused or state.stopping(task):
+            return False
+        if state.plan.tasks[task].phase == Phase.COMPENSATION:
+            unit = state.undoing()
+            return unit is not None and compensation.undoer(state, unit) == (task, item)
+        if item != ITEM_NONE:
+            fan = state.fan(task)
+            return fan is not None and state.statuses[task] == _RUNNING and item < fan.next
+        return task < state.taking_part and not state.remaining[task]
 
     def _unit(self, units: Units, task: int, place: int, item: int, count: int) -> TaskView:
         plan = self._plan.tasks[task]
@@ -153,12 +180,14 @@ class FoldedViews:
         if entry is not None:
             status = entry.status if entry.try_ > try_ else max(status, entry.status)
             try_, attempt = entry.try_, entry.attempt
+        elif status == _PENDING and self._opened(task, item):
+            status = int(TaskStatus.SCHEDULED)
         row = self._rows.get((task, item))
         ended = row if row is not None and status in _TERMINAL else None
         output = units.outputs[place] if units.outputs is not None else None
         blob = output.key if isinstance(output, BlobOutput) else None
         if count and status == TaskStatus.COMPLETED:
-            output = self._list(task)
+            output, blob = self._list(task)
         started_us, finished_us = (0, 0)
         if units.times is not None:
             started_us, finished_us = units.times[2 * place : 2 * place + 2]
@@ -194,12 +223,14 @@ class FoldedViews:
         entry = self._overlay.get((task, item))
         return None if entry is None or status in _TERMINAL or entry.try_ < try_ else entry
 
-    def _list(self, task: int) -> bytes | None:
-        """Return the list of the items' outputs; None where one of them is in the blob store."""
+    def _list(self, task: int) -> tuple[bytes | None, str | None]:
+        """Return the list of the items' outputs, or what stands for it."""
         try:
-            return ExecutionScope(self._state).output(task)
+            return ExecutionScope(self._state).output(task), None
         except NeedsBlob:
-            return None
+            return None, OF_ITEMS
+        except ExpressionError:
+            return None, LEFT_OUT
 
     def _child(self, task: int, item: int) -> int:
         control = self._state.control

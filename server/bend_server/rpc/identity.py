@@ -33,7 +33,6 @@ class Peer(NamedTuple):
     """
 
     spiffe_id: str
-    via_gateway: bool
     namespace: str
     subject: str
     rest: bool = False
@@ -141,7 +140,7 @@ class Authenticator:
                 raise NotPermitted(
                     f"{direct} may not call this service without the gateway", subject=direct
                 )
-            found = Peer(self._prefix + direct.lstrip("/"), False, NAMESPACE_DEFAULT, direct)
+            found = Peer(self._prefix + direct.lstrip("/"), NAMESPACE_DEFAULT, direct)
         if rule.permission != PUBLIC and rule.permission not in GRANTS.get(found.role, frozenset()):
             raise NotPermitted(
                 f"{found.subject} does not hold {rule.permission}",
@@ -174,17 +173,17 @@ class Authenticator:
         rest = REST_HEADER in metadata
         client = metadata.get(PEER_HEADER, "")
         if isinstance(client, str) and client:
-            return Peer(client, True, NAMESPACE_DEFAULT, self._subject(client), rest)
+            return Peer(client, NAMESPACE_DEFAULT, self._subject(client), rest)
         authorization = metadata.get("authorization", "")
         if isinstance(authorization, str) and authorization:
             scheme, _, token = authorization.partition(" ")
             if scheme.lower() == "bearer" and self._token and self._token.matches(token.strip()):
-                return Peer("", True, NAMESPACE_DEFAULT, LOCAL_USER, rest)
+                return Peer("", NAMESPACE_DEFAULT, LOCAL_USER, rest)
             raise Unauthenticated("the bearer token is not valid")
         if self._loopback_is_user and metadata.get(LISTENER_HEADER) == "http":
             if _from_a_web_page(metadata):
                 raise Unauthenticated("a web page needs the bearer token, also on this machine")
-            return Peer("", True, NAMESPACE_DEFAULT, LOCAL_USER, rest)
+            return Peer("", NAMESPACE_DEFAULT, LOCAL_USER, rest)
         if rule.permission == PUBLIC:
-            return Peer("", True, NAMESPACE_DEFAULT, "", rest)
+            return Peer("", NAMESPACE_DEFAULT, "", rest)
         raise Unauthenticated("no client certificate and no bearer token came with the call")

@@ -1,4 +1,7 @@
-"""The OpenAPI 3.1 document, made from the descriptors of the services and their REST paths."""
+"""The OpenAPI 3.1 document, made from the descriptors of the services and their REST paths.
+
+Its words are the comments of the protos: one text for those who read either.
+"""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -13,7 +16,8 @@ from google.protobuf.descriptor import (
     ServiceDescriptor,
 )
 
-from bend_server.rpc import rest_schemas
+from bend_server.rpc import proto_comments, rest_schemas
+from bend_server.rpc.permissions import PUBLIC, RULES
 from bend_server.rpc.rest_schemas import Schema
 
 VERBS = ("get", "put", "post", "delete", "patch")
@@ -46,7 +50,10 @@ def document(services: Iterable[ServiceDescriptor], version: str) -> Schema:
     """
     schemas = _Schemas()
     paths: dict[str, Schema] = {}
+    tags = []
     for service in services:
+        about = proto_comments.comment(service.full_name)
+        tags.append({"name": service.name, "description": ". ".join(filter(None, about))})
         for method in service.methods:
             rule = method.GetOptions().Extensions[annotations_pb2.http]
             for number, (verb, path, body, answer) in enumerate(_bindings(rule)):
@@ -63,12 +70,18 @@ def document(services: Iterable[ServiceDescriptor], version: str) -> Schema:
             "transcoded. Unknown fields in bodies of protobuf messages are ignored; in documents "
             "and start requests they are errors.",
         },
+        "tags": tags,
         "paths": dict(sorted(paths.items())),
         "components": {
             "schemas": dict(sorted({**schemas.made, **rest_schemas.COMPONENTS}.items())),
-            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer"},
+                "certificate": {
+                    "type": "mutualTLS",
+                    "description": "A client certificate of the mesh, its SPIFFE id in the URI.",
+                },
+            },
         },
-        "security": [{"bearer": []}],
     }
 
 
@@ -85,25 +98,19 @@ def _operation(
 ) -> Schema:
     request, response = method.input_type, method.output_type
     in_path = _PARAMETER.findall(path)
-    operation: Schema = {
+    operation = {
+        **_words(method),
         "parameters": [
-            {
-                "name": name,
-                "in": "path",
-                "required": True,
-                "schema": schemas.field(request.fields_by_name[name]),
-            }
+            {**_parameter(schemas, request.fields_by_name[name], "path"), "required": True}
             for name in in_path
-        ]
+        ],
     }
     # A raw body that is called `body` stands for all other fields.
     if body not in {"*", "body"}:
         for field in request.fields:
             if field.name in {*in_path, body} or not _queryable(field):
                 continue
-            operation["parameters"].append(
-                {"name": field.name, "in": "query", "schema": schemas.field(field)}
-            )
+            operation["parameters"].append(_parameter(schemas, field, "query"))
     if body:
         operation["requestBody"] = {
             "required": True,
@@ -111,12 +118,44 @@ def _operation(
         }
     operation["responses"] = {
         "200": {"description": "OK", "content": _answer_content(schemas, response, answer)},
-        "default": {
-            "description": "An error: google.rpc.Status with ErrorInfo in its details.",
-            "content": {"application/json": {"schema": schemas.error()}},
+        **{
+            str(status): _error(schemas, ". ".join(entries) + ".")
+            for status, entries in proto_comments.errors(method.full_name).items()
         },
+        "default": _error(schemas, "An error: google.rpc.Status with ErrorInfo in its details."),
     }
     return operation
+
+
+def _words(method: MethodDescriptor) -> Schema:
+    """Say what an RPC does, and what its caller needs to be allowed."""
+    about = proto_comments.comment(method.full_name)
+    words: Schema = {"summary": about.summary}
+    if about.description:
+        words["description"] = about.description
+    service = method.containing_service.full_name
+    permission = RULES[f"/{service}/{method.name}"].permission
+    needed = [] if permission == PUBLIC else [permission]
+    words["security"] = [{"bearer": needed}, {"certificate": needed}] if needed else []
+    return words
+
+
+def _parameter(schemas: "_Schemas", field: FieldDescriptor, place: str) -> Schema:
+    parameter = {"name": field.name, "in": place, "schema": schemas.field(field)}
+    return _described(parameter, field.full_name)
+
+
+def _described(schema: Schema, name: str) -> Schema:
+    """Add the comment of what has a full name, where there is one."""
+    told = proto_comments.text(name)
+    return {**schema, "description": told} if told else schema
+
+
+def _error(schemas: "_Schemas", told: str) -> Schema:
+    return {
+        "description": told,
+        "content": {"application/json": {"schema": schemas.error()}},
+    }
 
 
 def _queryable(field: FieldDescriptor) -> bool:
@@ -135,7 +174,7 @@ def _request_content(
 ) -> Schema:
     if body == "*":
         properties = {
-            field.name: schemas.field(field)
+            field.name: _described(schemas.field(field), field.full_name)
             for field in request.fields
             if field.name not in in_path
         }
@@ -165,10 +204,10 @@ class _Schemas:
         if name in _KNOWN:
             return _KNOWN[name]
         if name not in self.made:
-            whole: Schema = {"type": "object"}
+            whole = _described({"type": "object"}, name)
             self.made[name] = whole
             whole["properties"] = {
-                field.name: self.field(field)
+                field.name: _described(self.field(field), field.full_name)
                 for field in described.fields
                 if _name_of(field) != HTTP_BODY
             }

@@ -125,11 +125,6 @@ RULES: dict[str, Rule] = {
             "SetComponentWeights": ("components:operate", _USUAL, True),
         },
     ),
-    **_rules(
-        "bend.v1.OperationsService",
-        _ENGINE,
-        {"GetReadiness": (PUBLIC, _USUAL, True), "GetOpenApi": (PUBLIC, _USUAL, True)},
-    ),
     # Probes and tools need no proof: it tells nothing about workflows.
     **_rules(
         "bend.v1.OperationsService",

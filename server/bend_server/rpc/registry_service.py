@@ -6,7 +6,9 @@ from bend.v1 import component_pb2, registry_service_pb2_grpc
 from bend.v1 import registry_service_pb2 as pb
 from bend_server.core.errors import InvalidInput, NotPermitted
 from bend_server.ports.store import ComponentRow
-from bend_server.registry import Contract, LiveInstance, Registry
+from bend_server.registry.contracts import Contract
+from bend_server.registry.instances import LiveInstance
+from bend_server.registry.registry import Registry
 from bend_server.rpc import identity, paging
 from bend_server.rpc.server import Service, service
 from bend_server.rpc.times import stamp

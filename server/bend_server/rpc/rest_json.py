@@ -93,8 +93,6 @@ def task_map(tasks: Sequence[views.TaskView], *, lower: bool) -> dict[str, dict[
             entry["attempt"] = view.attempt
         entry["output"] = embedded(view.output)
         entry["error"] = failure(view.error)
-        if view.blob is not None and view.output is None:
-            entry["output_left_out"] = True
         entry |= _more(view)
         if view.item < 0:
             shown[view.task] = entry
@@ -132,6 +130,7 @@ def _more(view: views.TaskView) -> dict[str, object]:
         "child_execution_id": view.child_name,
         "item_count": view.items,
         "phase": view.phase,
+        "output_left_out": view.blob is not None and view.output is None,
     }
     return {name: value for name, value in found.items() if value}
 

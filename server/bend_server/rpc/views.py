@@ -22,11 +22,15 @@ from bend_server.ports.store import ExecutionSummary
 _TERMINAL_TASK = frozenset(int(status) for status in TASK_TERMINAL)
 _TERMINAL_EXECUTION = frozenset(int(status) for status in EXECUTION_TERMINAL)
 
+# In place of a blob's key: the output is left out of this answer; it is a list of what lies there.
+LEFT_OUT, OF_ITEMS = "left out", "of items"
+
 
 class TaskView(NamedTuple):
     """One task, or one item of it. Times are Unix microseconds, 0 when there is none.
 
-    `output` is JSON; None while it is not completed or when it lives under the key `blob`. `child`
+    `output` is JSON; None while it is not completed or when it lives under the key `blob`, which
+    may be LEFT_OUT or OF_ITEMS, too. `child`
     is the internal id of the execution that it started (0: none), `child_name` its public one;
     `items` how many items it has.
     """

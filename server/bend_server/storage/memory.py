@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Container, Iterable, Sequence
 
 from bend_server.core.errors import InvariantBroken, LeaseLost, LimitExceeded
 from bend_server.core.ids import PARTITIONS
-from bend_server.core.model import EventRow, FinishRow, ResultRow, StartRow
+from bend_server.core.model import EventRow, ExecutionStatus, FinishRow, ResultRow, StartRow
 from bend_server.ports.clock import Clock
 from bend_server.ports.pools import PoolRow
 from bend_server.ports.store import (
@@ -356,11 +356,13 @@ class MemoryEngineStore(MemoryControl):
     async def overdue(
         self, partitions: Sequence[int], deadline_before_us: int, after: int, limit: int
     ) -> list[int]:
-        """Return unfinished executions past their deadline."""
+        """Return unfinished executions past their deadline, but for paused ones."""
         return [
             record.start.id
             for record in self._unfinished(partitions)
-            if record.start.id > after and record.start.deadline_us < deadline_before_us
+            if record.start.id > after
+            and record.start.deadline_us < deadline_before_us
+            and record.status != ExecutionStatus.PAUSED
         ][:limit]
 
     async def forget_finished(self, before_us: int, limit: int) -> list[tuple[int, str]]:

@@ -4,9 +4,18 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from bend_server.core import limits
 from bend_server.core.errors import InvariantBroken
+from bend_server.core.failures import TASK_FAILED
 from bend_server.core.ids import public_id
-from bend_server.core.model import ApprovalEnd, CacheRow, Reopen, StartRow
+from bend_server.core.model import (
+    ApprovalEnd,
+    CacheRow,
+    EventKind,
+    ExecutionStatus,
+    Reopen,
+    StartRow,
+)
 from bend_server.ports.control import (
     BULK_RUNNING,
     ApprovalSummary,
@@ -222,6 +231,11 @@ class MemoryControl:
         ]
         return found[:limit]
 
+    async def unretryable(self, executions: Sequence[int]) -> set[int]:
+        """Return those of some executions that refuse a retry, as far as their rows tell."""
+        known = ((one, self._db.executions[one]) for one in executions)
+        return {one for one, record in known if _refuses_retry(record)}
+
     async def find_approval(
         self, execution: int, task: int, item: int, try_: int
     ) -> ApprovalSummary | None:
@@ -241,6 +255,13 @@ class MemoryControl:
             if letter.partition in partitions
         ]
         return found[:limit]
+
+
+def _refuses_retry(record: "Record") -> bool:
+    paused = record.status == ExecutionStatus.PAUSED and record.pause_reason != TASK_FAILED
+    full = record.finish is not None and record.finish.seq >= limits.HISTORY_ROWS_MAX
+    compensated = any(event.kind == EventKind.COMPENSATING for event in record.events.values())
+    return record.start.parent is not None or paused or full or compensated
 
 
 def _contender(record: "Record") -> Contender:

@@ -9,14 +9,18 @@ from sqlalchemy import (
     Select,
     and_,
     delete,
+    exists,
     func,
+    or_,
     select,
     text,
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
-from bend_server.core.model import CacheRow
+from bend_server.core import limits
+from bend_server.core.failures import TASK_FAILED
+from bend_server.core.model import CacheRow, EventKind, ExecutionStatus
 from bend_server.ports.control import (
     BULK_RUNNING,
     ApprovalSummary,
@@ -30,7 +34,7 @@ from bend_server.storage.database import Database, among, listed
 from bend_server.storage.rows import CACHE_COLUMNS, TERMINAL_FROM
 from bend_server.storage.sql_control_reads import one_approval
 from bend_server.storage.sql_reads import labelled
-from bend_server.storage.tables import bulk, cache_entry, execution, mailbox
+from bend_server.storage.tables import bulk, cache_entry, execution, execution_event, mailbox
 
 _PENDING = 1
 _CACHES = select(*(cache_entry.c[name] for name in CACHE_COLUMNS))
@@ -221,6 +225,30 @@ class SqlControl:
             query = query.where(columns.started_us < wanted.started_before_us)
         found = await self._all(query.order_by(columns.id).limit(limit))
         return [(row[0], row[1]) for row in found]
+
+    async def unretryable(self, executions: Sequence[int]) -> set[int]:
+        """Return those of some executions that refuse a retry, as far as their rows tell."""
+        columns, events, kind = execution.c, execution_event.c, self._db.kind
+        compensated = exists().where(
+            events.execution == columns.id, events.kind == int(EventKind.COMPENSATING)
+        )
+        paused = and_(
+            columns.status == int(ExecutionStatus.PAUSED),
+            func.coalesce(columns.pause_reason, "") != TASK_FAILED,
+        )
+        query = select(columns.id).where(
+            among(columns.id, kind),
+            or_(
+                columns.parent.is_not(None),
+                paused,
+                columns.finish_seq >= limits.HISTORY_ROWS_MAX,
+                compensated,
+            ),
+        )
+        ids = listed(executions, kind)
+        return await self._db.query(
+            lambda connection: set(connection.execute(query, ids).scalars())
+        )
 
     async def find_approval(
         self, execution: int, task: int, item: int, try_: int

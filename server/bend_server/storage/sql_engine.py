@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, bindparam, delete, select, text
 
-from bend_server.core.model import EventRow, FinishRow, ResultRow, StartRow
+from bend_server.core.model import EventRow, ExecutionStatus, FinishRow, ResultRow, StartRow
 from bend_server.ports.clock import Clock
 from bend_server.ports.store import (
     KnownRequest,
@@ -290,7 +290,10 @@ class SqlEngineStore(SqlControl):
     async def overdue(
         self, partitions: Sequence[int], deadline_before_us: int, after: int, limit: int
     ) -> list[int]:
-        """Return unfinished executions past their deadline, parked ones too, by id."""
+        """Return unfinished executions past their deadline, parked ones too, by id.
+
+        Not paused ones: their deadline stands still.
+        """
         query = (
             select(execution.c.id)
             .where(
@@ -298,6 +301,7 @@ class SqlEngineStore(SqlControl):
                 _UNFINISHED,
                 execution.c.id > after,
                 execution.c.deadline_us < deadline_before_us,
+                execution.c.status != int(ExecutionStatus.PAUSED),
             )
             .order_by(execution.c.id)
             .limit(limit)

@@ -38,7 +38,7 @@ class LocalChannel:
         self.settings = Settings("http://127.0.0.1:0", namespace=namespace)
         self.retry_s = 0.0
         self._servicers = servicers
-        self._peer = identity.Peer("", False, namespace, "/user/test")
+        self._peer = identity.Peer("", namespace, "/user/test")
 
     def stub(self, _factory: Any) -> "LocalChannel":
         """Return what has a method for every call."""

@@ -3,8 +3,9 @@
 import asyncio
 from typing import Any
 
+from bend.chunks import PartialChunk
 from bend.contracts import contract_of
-from bend.stream import PartialChunk, Result, chunk_messages, result_messages
+from bend.stream import Result, chunk_messages, result_messages
 from bend.tasks import TaskRoom
 from bend.v1 import executor_service_pb2 as pb
 from bend_server.core.errors import DomainError

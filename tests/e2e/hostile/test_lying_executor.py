@@ -116,7 +116,7 @@ async def test_a_lie_costs_its_own_execution_at_most(house: House, name: str) ->
         status = show(house, victim)["status"]
         return status in ENDED or status == "PAUSED"
 
-    await eventually(lambda: asyncio.to_thread(over), 20)
+    await eventually(lambda: asyncio.to_thread(over), 90)
     assert house.rest.get(f"/v1/executions/{victim}/tasks").status_code == 200
     listed = house.rest.get("/v1/executions", params={"workflow": "hostile_pair"})
     assert listed.status_code == 200

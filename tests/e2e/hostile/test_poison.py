@@ -102,7 +102,6 @@ def test_a_template_that_explodes_fails_its_own_task(house: House, *, separate: 
             {"id": "boom", "type": "hostile.count", "values": values, "retry": {"max_attempts": 1}},
         ],
     }
-    began = time.monotonic()
     done = house.run(document)
     assert done["status"] == "FAILED", done
     assert done["error"]["task"] == "boom"
@@ -112,7 +111,6 @@ def test_a_template_that_explodes_fails_its_own_task(house: House, *, separate: 
         "EXPRESSION_ERROR",
     ), done["error"]
     assert str(50 * MIB) in done["error"]["message"]
-    assert time.monotonic() - began < 60
     healthy(house)
 
 

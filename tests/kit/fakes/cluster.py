@@ -1,41 +1,27 @@
 """A stand-in for the API server of a Kubernetes cluster: pods, and their metrics."""
 
-import http.server
-import json
 import re
-import threading
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+
+from tests.kit.fakes.json_api import FakeJsonApi, Query
 
 CREATED = "2026-01-01T00:00:00Z"
 
 
-class FakeCluster:
+class FakeCluster(FakeJsonApi):
     """Listens on loopback; `pods` are by name; `fault` (status, reason) answers everything."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.pods: dict[str, dict[str, Any]] = {}
-        self.requests: list[tuple[str, str, dict[str, list[str]], Any]] = []
         self.fault: tuple[int, str] | None = None
         self.namespaces = {"default"}
         self.metrics = True
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(0.02,), daemon=True
-        )
 
     @property
     def url(self) -> str:
         """Where it listens."""
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
-
-    def __enter__(self) -> "FakeCluster":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        return f"http://{self.address}"
 
     def end(self, name: str, code: int) -> None:
         """Let a pod's container end by itself."""
@@ -53,7 +39,7 @@ class FakeCluster:
             ],
         }
 
-    def answer(self, method: str, path: str, query: dict[str, list[str]], body: Any) -> Any:
+    def answer(self, method: str, path: str, query: Query, body: Any) -> tuple[int, Any]:
         """Return (status, JSON value)."""
         if self.fault is not None:
             return self.fault[0], {"kind": "Status", "reason": self.fault[1]}
@@ -95,30 +81,3 @@ class FakeCluster:
                 for name in self.pods
             ]
         }
-
-    def _handler(self) -> type[http.server.BaseHTTPRequestHandler]:
-        cluster = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def _serve(self) -> None:
-                parts = urlsplit(self.path)
-                size = int(self.headers.get("content-length") or 0)
-                body = json.loads(self.rfile.read(size)) if size else None
-                query = parse_qs(parts.query)
-                cluster.requests.append((self.command, parts.path, query, body))
-                status, value = cluster.answer(self.command, parts.path, query, body)
-                data = json.dumps(value).encode()
-                self.send_response(status)
-                self.send_header("content-type", "application/json")
-                self.send_header("content-length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            do_GET = do_POST = do_DELETE = _serve  # noqa: N815 - the server's names
-
-            def log_message(self, format: str, *args: object) -> None:
-                """Say nothing."""
-
-        return Handler

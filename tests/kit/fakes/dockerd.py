@@ -3,42 +3,31 @@
 It keeps containers in memory, answers the calls that pools need, and records every request.
 """
 
-import http.server
 import json
 import re
-import threading
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+
+from tests.kit.fakes.json_api import FakeJsonApi, Query
 
 CREATED = 1_700_000_000
 
 
-class FakeDocker:
+class FakeDocker(FakeJsonApi):
     """Listens on loopback; `containers` are by id, `fault` (status, text) answers everything."""
 
+    prefix = "/v1.43"
+
     def __init__(self) -> None:
+        super().__init__()
         self.containers: dict[str, dict[str, Any]] = {}
-        self.requests: list[tuple[str, str, dict[str, list[str]], Any]] = []
         self.fault: tuple[int, str] | None = None
         self.images: set[str] = set()
         self.cpu_ns = 0
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(0.02,), daemon=True
-        )
 
     @property
     def url(self) -> str:
         """Where it listens."""
-        return f"tcp://127.0.0.1:{self._server.server_address[1]}"
-
-    def __enter__(self) -> "FakeDocker":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        return f"tcp://{self.address}"
 
     def made(self) -> dict[str, Any]:
         """Return the body of the newest create call."""
@@ -53,7 +42,7 @@ class FakeDocker:
                 return one
         return None
 
-    def answer(self, method: str, path: str, query: dict[str, list[str]], body: Any) -> Any:
+    def answer(self, method: str, path: str, query: Query, body: Any) -> tuple[int, Any]:
         """Return (status, JSON value or None)."""
         if self.fault is not None:
             return self.fault[0], {"message": self.fault[1]}
@@ -115,31 +104,3 @@ class FakeDocker:
             del self.containers[one["Id"]]
             return 204, None
         return 400, {"message": "not known to the stand-in"}
-
-    def _handler(self) -> type[http.server.BaseHTTPRequestHandler]:
-        docker = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def _serve(self) -> None:
-                parts = urlsplit(self.path)
-                size = int(self.headers.get("content-length") or 0)
-                body = json.loads(self.rfile.read(size)) if size else None
-                path = parts.path.removeprefix("/v1.43")
-                query = parse_qs(parts.query)
-                docker.requests.append((self.command, path, query, body))
-                status, value = docker.answer(self.command, path, query, body)
-                data = b"" if value is None else json.dumps(value).encode()
-                self.send_response(status)
-                self.send_header("content-type", "application/json")
-                self.send_header("content-length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            do_GET = do_POST = do_DELETE = _serve  # noqa: N815 - the server's names
-
-            def log_message(self, format: str, *args: object) -> None:
-                """Say nothing."""
-
-        return Handler

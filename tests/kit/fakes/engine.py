@@ -3,7 +3,6 @@
 import asyncio
 import threading
 from collections import defaultdict
-from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
@@ -17,8 +16,6 @@ from bend.v1 import (
     executor_service_pb2_grpc,
     registry_service_pb2_grpc,
 )
-
-Script = Callable[[Any], Any]
 
 
 class Refusal(Exception):

@@ -3,7 +3,6 @@
 It runs on threads of its own, so that a worker which blocks its loop can be watched.
 """
 
-import itertools
 import queue
 import threading
 import time
@@ -121,7 +120,6 @@ class FakeExecutor(executor_service_pb2_grpc.ExecutorServiceServicer):
         self.connections: list[Connection] = []
         self.metadata: list[dict[str, str]] = []
         self.refusals: list[tuple[grpc.StatusCode, str]] = []
-        self._numbers = itertools.count(1)
 
     @property
     def url(self) -> str:

@@ -66,7 +66,8 @@ def show(job: "BulkInfo", *, as_json: bool) -> None:
         print_json(job.as_json())
         return
     if job.dry_run:
-        note(f"{counted(job.matched, 'execution')} would be changed")
+        refused = f", {job.refused} would refuse" if job.refused else ""
+        note(f"{counted(job.matched - job.refused, 'execution')} would be changed{refused}")
         for name in job.sample:
             click.echo(name)
         return

@@ -16,6 +16,7 @@ import click
 from bend import __version__
 from bend.cli import exits
 from bend.errors import BendError, InvalidDocument
+from bend.platforms import require_platform
 from bend.settings import check_environment
 
 ENTRY_GROUP = "bend.commands"
@@ -151,6 +152,7 @@ def nearest(name: str, known: list[str]) -> str:
 @click.version_option(__version__, message="bend %(version)s")
 def cli() -> None:
     """Bend: durable workflows. Start with `bend up`, then `bend run FILE --watch`."""
+    require_platform()
     check_environment(os.environ)
 
 

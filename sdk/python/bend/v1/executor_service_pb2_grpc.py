@@ -27,6 +27,9 @@ if _version_not_supported:
 
 class ExecutorServiceStub:
     """ExecutorService connects component services to the queue, and keeps pools of them.
+
+    Errors common to all: UNAUTHENTICATED, PERMISSION_DENIED, UNAVAILABLE DEPENDENCY_DOWN,
+    INVALID_ARGUMENT INVALID_REQUEST.
     """
 
     def __init__(self, channel):
@@ -69,6 +72,9 @@ class ExecutorServiceStub:
 
 class ExecutorServiceServicer:
     """ExecutorService connects component services to the queue, and keeps pools of them.
+
+    Errors common to all: UNAUTHENTICATED, PERMISSION_DENIED, UNAVAILABLE DEPENDENCY_DOWN,
+    INVALID_ARGUMENT INVALID_REQUEST.
     """
 
     def Connect(self, request_iterator, context):
@@ -172,6 +178,9 @@ def add_ExecutorServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class ExecutorService:
     """ExecutorService connects component services to the queue, and keeps pools of them.
+
+    Errors common to all: UNAUTHENTICATED, PERMISSION_DENIED, UNAVAILABLE DEPENDENCY_DOWN,
+    INVALID_ARGUMENT INVALID_REQUEST.
     """
 
     @staticmethod

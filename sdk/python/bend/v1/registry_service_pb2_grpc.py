@@ -27,6 +27,9 @@ if _version_not_supported:
 
 class RegistryServiceStub:
     """RegistryService knows components, their versions and contracts, and who serves them now.
+
+    Errors common to all: UNAUTHENTICATED, PERMISSION_DENIED, UNAVAILABLE DEPENDENCY_DOWN,
+    INVALID_ARGUMENT INVALID_REQUEST.
     """
 
     def __init__(self, channel):
@@ -84,6 +87,9 @@ class RegistryServiceStub:
 
 class RegistryServiceServicer:
     """RegistryService knows components, their versions and contracts, and who serves them now.
+
+    Errors common to all: UNAUTHENTICATED, PERMISSION_DENIED, UNAVAILABLE DEPENDENCY_DOWN,
+    INVALID_ARGUMENT INVALID_REQUEST.
     """
 
     def RegisterComponent(self, request, context):
@@ -231,6 +237,9 @@ def add_RegistryServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class RegistryService:
     """RegistryService knows components, their versions and contracts, and who serves them now.
+
+    Errors common to all: UNAUTHENTICATED, PERMISSION_DENIED, UNAVAILABLE DEPENDENCY_DOWN,
+    INVALID_ARGUMENT INVALID_REQUEST.
     """
 
     @staticmethod

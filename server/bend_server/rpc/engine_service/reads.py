@@ -6,18 +6,19 @@ from typing import Any
 from bend.v1 import engine_service_pb2 as pb
 from bend.v1 import execution_pb2
 from bend_server.core.errors import InvalidInput, NotFound
-from bend_server.core.model import EXECUTION_TERMINAL, ExecutionStatus
+from bend_server.core.model import EXECUTION_TERMINAL, EventKind, ExecutionStatus
 from bend_server.ports.engine import TaskOverlay
 from bend_server.ports.store import ExecutionSummary
 from bend_server.rpc import messages, paging, rest_json, views
 from bend_server.rpc.engine_service.call import Call, call_of, wait_seconds
+from bend_server.rpc.engine_service.outputs import page_with_outputs, with_outputs
 from bend_server.rpc.folded_views import NEW_RUNS, FoldedViews, contiguous
 from bend_server.rpc.rooms import OUTPUT_BYTES_MAX, Rooms
 
 TASKS_SHOWN_MAX = 1000
 SLICE = 1000
-# In place of a blob's key: the output is inline, but the answer is full.
-LEFT_OUT = "left out"
+# What rows of results alone do not tell.
+FOLDED = NEW_RUNS | {int(EventKind.PAUSED)}
 ACTIVE = tuple(int(status) for status in ExecutionStatus if status not in EXECUTION_TERMINAL)
 
 
@@ -32,7 +33,7 @@ async def execution_tasks(
     # Events first: a row that they speak of is there when the rows are read.
     events = await rooms.reads.execution_events(summary.id)
     rows = await rooms.reads.task_results(summary.id)
-    if plan.plain and not any(event.kind in NEW_RUNS for event in events):
+    if plan.plain and not any(event.kind in FOLDED for event in events):
         return views.task_views(plan, rows, overlay, live=live)
     rows, events = contiguous(rows, events)
     made = FoldedViews(plan, summary, rows, events, overlay).views()
@@ -56,46 +57,6 @@ async def _with_children(
         task._replace(child_name=names.get(task.child, "")) if task.child else task
         for task in tasks
     ]
-
-
-async def with_outputs(
-    rooms: Rooms, tasks: list[views.TaskView], room: int = OUTPUT_BYTES_MAX
-) -> list[views.TaskView]:
-    """Return all tasks, blobs read; outputs that no longer fit are left out and marked so.
-
-    Args:
-        room: bytes that the outputs may take together.
-    """
-    shown: list[views.TaskView] = []
-    for task in tasks:
-        view = await _read(rooms, task) if room > 0 else task
-        size = len(view.output or b"") + len(view.error or b"")
-        if size > room and view.output is not None:
-            view = view._replace(output=None, blob=view.blob or LEFT_OUT)
-        else:
-            room -= size
-        shown.append(view)
-    return shown
-
-
-async def page_with_outputs(
-    rooms: Rooms, tasks: list[views.TaskView], room: int = OUTPUT_BYTES_MAX
-) -> list[views.TaskView]:
-    """Return the tasks from the first on whose outputs fit into `room` bytes; at least one."""
-    shown: list[views.TaskView] = []
-    for task in tasks:
-        view = await _read(rooms, task)
-        room -= len(view.output or b"") + len(view.error or b"")
-        if room < 0 and shown:
-            break
-        shown.append(view)
-    return shown
-
-
-async def _read(rooms: Rooms, view: views.TaskView) -> views.TaskView:
-    if view.blob is None or view.output is not None:
-        return view
-    return view._replace(output=await rooms.blob(view.blob))
 
 
 async def task_messages(tasks: list[views.TaskView]) -> list[execution_pb2.TaskRun]:
@@ -137,7 +98,7 @@ class ReadRpcs:
         if request.include_tasks or call.rest:
             every = await execution_tasks(rooms, summary, overlay)
             left = OUTPUT_BYTES_MAX - len(summary.output or b"") - len(summary.input or b"")
-            tasks = await with_outputs(rooms, every[:TASKS_SHOWN_MAX], left)
+            tasks = await with_outputs(rooms, every[:TASKS_SHOWN_MAX], every, left)
         waiting = views.queue_sentences(summary)
         if not waiting and any(entry.waiting for entry in overlay):
             plan = await rooms.plans.plan(summary.namespace, summary.workflow, summary.revision)
@@ -259,7 +220,7 @@ class ReadRpcs:
             first = int(str(paging.read_token(scope, request.page_token, int, 1)[0]))
         every = await execution_tasks(rooms, summary)
         page = every[first : first + paging.page_size(request.page_size)]
-        tasks = await page_with_outputs(rooms, page)
+        tasks = await page_with_outputs(rooms, page, every)
         after = first + len(tasks)
         token = paging.make_token(scope, [after]) if after < len(every) else ""
         if call.rest:

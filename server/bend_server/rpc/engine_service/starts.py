@@ -14,11 +14,8 @@ from bend_server.ports.engine import Ended, StartCommand, StartOutcome
 from bend_server.ports.store import ExecutionSummary
 from bend_server.rpc import errors, messages, rest_json, start_requests
 from bend_server.rpc.engine_service.call import Call, call_of, wait_seconds
-from bend_server.rpc.engine_service.reads import (
-    execution_tasks,
-    task_messages,
-    with_outputs,
-)
+from bend_server.rpc.engine_service.outputs import with_outputs
+from bend_server.rpc.engine_service.reads import execution_tasks, task_messages
 from bend_server.rpc.rooms import OUTPUT_BYTES_MAX, Rooms
 
 RESOLVE_TRIES = 3
@@ -205,7 +202,7 @@ class StartRpcs:
         summary = await self._rooms.with_output(summary)
         left = OUTPUT_BYTES_MAX - len(summary.output or b"")
         every = await execution_tasks(self._rooms, summary)
-        tasks = await with_outputs(self._rooms, every, left)
+        tasks = await with_outputs(self._rooms, every, every, left)
         now_us = self._rooms.clock.now_us()
         if call.rest:
             return pb.RunWorkflowResponse(
