@@ -1,5 +1,6 @@
 """`bend up` and its family on a real mesh: kills, second starts, ports, doors, stop."""
 
+import asyncio
 import json
 import os
 import signal
@@ -22,8 +23,11 @@ from bend.v1 import (
     executor_service_pb2,
     executor_service_pb2_grpc,
 )
+from bend_server.bench.command import REMOTE, measure
+from bend_server.bench.jobs import Sizes
 from bend_server.bench.lock import heavy
-from bend_server.bench.mesh import Mesh, MeshError
+from bend_server.bench.mesh import Mesh, MeshError, running_mesh
+from bend_server.bench.rows import Report
 from tests.kit.programs import alive, wait_until
 
 pytestmark = [pytest.mark.kill, pytest.mark.timeout(900)]
@@ -205,6 +209,22 @@ def test_two_meshes_side_by_side(mesh: Mesh, tmp_path: Path) -> None:
     finally:
         other.down()
     assert account(mesh)["ready"]
+
+
+def test_a_running_mesh_is_measured_through_its_gateway(
+    mesh: Mesh, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = str(account(mesh)["urls"]["https"])
+    report = Report(as_json=True, database="unknown")
+    sizes = Sizes(singles=3, chains=4, in_flight=2, fans=(3,), fan_rounds=1, chain=3)
+    with running_mesh(mesh.home, url) as seen:
+        asyncio.run(measure(seen, report, list(REMOTE), sizes))
+    rows = [json.loads(line)["name"] for line in capsys.readouterr().out.splitlines()]
+    assert rows == ["j1_envoy_grpc_p50", "j1_rest_p50", "j2_steps_per_s", "j3_3", "j4_per_step"]
+    assert report.wrong == 0
+    refused = bend(mesh.home, "bench", "--url", url, "--jobs", "figures")
+    assert refused.returncode == 2
+    assert "known: j1, j2, j3, j4" in refused.stderr
 
 
 def test_asked_port_in_use_is_said(mesh: Mesh, tmp_path: Path) -> None:

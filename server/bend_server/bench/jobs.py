@@ -44,8 +44,9 @@ async def j1(mesh: Mesh, report: Report, sizes: Sizes) -> None:
     job = workflows.chain(1)
     certs = mesh.home / "certs"
     status = mesh.status()
-    gateway = str(status["urls"]["https"]).removeprefix("https://")
-    doors = (("j1", mesh.address(mesh.engine), "bench"), ("j1_envoy_grpc", gateway, "user-dev"))
+    doors = [("j1_envoy_grpc", *mesh.gateway())]
+    if mesh.door() != mesh.gateway():
+        doors.insert(0, ("j1", *mesh.door()))
     for name, address, identity in doors:
         async with channel(address, certs, identity) as opened:
             load = Load(opened)
@@ -80,7 +81,8 @@ async def j1(mesh: Mesh, report: Report, sizes: Sizes) -> None:
 async def j2(mesh: Mesh, report: Report, sizes: Sizes) -> None:
     """Run chains of 5, many in flight; report steps a second and CPU a step."""
     job = workflows.chain(5)
-    async with channel(mesh.address(mesh.engine), mesh.home / "certs", "bench") as opened:
+    address, identity = mesh.door()
+    async with channel(address, mesh.home / "certs", identity) as opened:
         load = Load(opened)
         await load.deploy(job)
         await load.chains(job, sizes.in_flight, sizes.in_flight)
@@ -96,6 +98,8 @@ async def j2(mesh: Mesh, report: Report, sizes: Sizes) -> None:
     report.row(
         "j2_steps_per_s", steps / seconds, "steps/s", job="j2", params=params, wrong=wrong, cpu=cpu
     )
+    if not cpu:
+        return
     report.row(
         "j2_cpu_per_step",
         sum(cpu.values()),
@@ -108,7 +112,8 @@ async def j2(mesh: Mesh, report: Report, sizes: Sizes) -> None:
 
 async def j3(mesh: Mesh, report: Report, sizes: Sizes) -> None:
     """Run wide fan-outs with a join."""
-    async with channel(mesh.address(mesh.engine), mesh.home / "certs", "bench") as opened:
+    address, identity = mesh.door()
+    async with channel(address, mesh.home / "certs", identity) as opened:
         load = Load(opened)
         for width in sizes.fans:
             job = workflows.fan_out(width)
@@ -130,7 +135,8 @@ async def j3(mesh: Mesh, report: Report, sizes: Sizes) -> None:
 async def j4(mesh: Mesh, report: Report, sizes: Sizes) -> None:
     """Run one long chain; report milliseconds a step."""
     job = workflows.chain(sizes.chain)
-    async with channel(mesh.address(mesh.engine), mesh.home / "certs", "bench") as opened:
+    address, identity = mesh.door()
+    async with channel(address, mesh.home / "certs", identity) as opened:
         load = Load(opened)
         await load.deploy(job)
         await load.run(workflows.chain(sizes.chain), 0)

@@ -86,6 +86,14 @@ class Mesh:
                 return str(entry["address"])
         raise MeshError(f"no process {process}")
 
+    def door(self) -> tuple[str, str]:
+        """Return host:port where jobs dial, and the identity that they dial with."""
+        return self.address(self.engine), "bench"
+
+    def gateway(self) -> tuple[str, str]:
+        """Return host:port of the gateway, and the identity of its callers."""
+        return str(self.status()["urls"]["https"]).removeprefix("https://"), "user-dev"
+
     def start_worker(self) -> None:
         """Start the external worker with a certificate of its own; return when it is known."""
         self.bend("components", "cert", "bench")
@@ -113,6 +121,52 @@ class Mesh:
                 self._worker.kill()
                 self._worker.wait(5)
             self._worker = None
+
+
+class RunningMesh(Mesh):
+    """A mesh that runs already, as its gateway shows it; none of its processes is looked at.
+
+    Args:
+        home: a data folder with the authority of its certificates.
+        url: its gateway, `https://host:port`.
+    """
+
+    def __init__(self, home: Path, url: str) -> None:
+        super().__init__(home, None)
+        self.database = "unknown"
+        self._url = url.rstrip("/")
+        certs = home / "certs"
+        self._env |= {
+            "BEND_URL": self._url,
+            "BEND_CA_FILE": str(certs / "ca.pem"),
+            "BEND_CERT_FILE": str(certs / "user-dev.pem"),
+            "BEND_KEY_FILE": str(certs / "user-dev.key"),
+        }
+
+    def status(self) -> dict[str, Any]:
+        """Return what is known: where it is."""
+        return {"urls": {"https": self._url}, "processes": []}
+
+    def pids(self) -> dict[str, int]:
+        """Return none: CPU can be told only where all processes can be seen."""
+        return {}
+
+    def door(self) -> tuple[str, str]:
+        """Return the gateway: there is no other way in."""
+        return self.gateway()
+
+
+@contextlib.contextmanager
+def running_mesh(home: Path, url: str) -> Iterator[Mesh]:
+    """Connect the worker to a mesh that runs already; it stays as it is."""
+    if not (home / "certs" / "ca.key").exists():
+        raise MeshError(f"{home} has no authority; BEND_HOME names the data folder of the mesh")
+    mesh = RunningMesh(home, url)
+    try:
+        mesh.start_worker()
+        yield mesh
+    finally:
+        mesh.stop_worker()
 
 
 @contextlib.contextmanager

@@ -42,9 +42,7 @@ class TaskListings:
     def keep(self, execution: int, tasks: Sequence[TaskView]) -> int:
         """Keep a list for a minute, unless room is needed; return its number for `find`."""
         number = next(self._numbers)
-        size = sum(
-            VIEW_BYTES + len(task.output or b"") + len(task.error or b"") for task in tasks
-        )
+        size = sum(VIEW_BYTES + len(task.output or b"") + len(task.error or b"") for task in tasks)
         self._kept[number] = _Listing(execution, tasks, size, self._clock.now_us())
         self._bytes += size
         self._forget()
