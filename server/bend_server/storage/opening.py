@@ -30,7 +30,7 @@ async def open_store(url: str, clock: Clock) -> Stores:
     """
     try:
         parsed = make_url(url)
-    except ArgumentError as error:
+    except (ArgumentError, ValueError) as error:
         raise OpenError("the database URL cannot be read") from error
     name = parsed.get_backend_name()
     if name == "sqlite" and parsed.database and parsed.database != ":memory:":
