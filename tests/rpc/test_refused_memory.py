@@ -6,7 +6,7 @@ import grpc
 
 from bend.v1 import engine_service_pb2 as pb
 from bend_server.core.errors import DomainError
-from bend_server.registry import Registry
+from bend_server.registry.registry import Registry
 from bend_server.rpc.engine_service import engine_service
 from bend_server.rpc.registry_service import registry_service
 from tests.kit.certificates import TestAuthority
