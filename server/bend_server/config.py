@@ -59,7 +59,12 @@ def _database(value: object) -> str:
     """Read a database's URL as far as it tells which database it is; the driver reads the rest."""
     text = str(value)
     scheme, found, place = text.partition("://")
-    if not found or not place.strip("/") or scheme not in DATABASES:
+    usable = found and place.strip("/") and scheme in DATABASES
+    try:
+        usable = usable and (scheme == "sqlite" or (urlsplit(text).port or 0) >= 0)
+    except ValueError:
+        usable = False
+    if not usable:
         raise _Refused(f"not a database that Bend knows: {masked_url(text)!r}")
     return text
 

@@ -36,6 +36,7 @@ def test_unknown_name_is_refused_with_the_nearest() -> None:
         ("BEND_DATABASE_URL", "postgresql://bend@db/bend"),
         ("BEND_DATABASE_URL", "bend.db"),
         ("BEND_DATABASE_URL", "sqlite://"),
+        ("BEND_DATABASE_URL", "postgresql+asyncpg://bend@db:port/bend"),
         ("BEND_NATS_URL", "nats.example"),
         ("BEND_NATS_URL", "tls://one:4222,http://two:4222"),
         ("BEND_NATS_URL", "tls://one:99999"),
