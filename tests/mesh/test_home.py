@@ -78,8 +78,16 @@ def test_purge_removes_ours_and_keeps_the_rest(tmp_path: Path) -> None:
     home.prepare()
     (home.root / "bend.db-wal").write_text("x")
     (home.models / "mine").mkdir()
-    home.purge()
+    assert home.purge()
     assert [path.name for path in home.root.iterdir()] == ["models"]
+
+
+def test_purge_leaves_a_folder_alone_where_no_mesh_was(tmp_path: Path) -> None:
+    """`bend down --purge` in a project that has a folder `logs` of its own."""
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "mine.log").write_text("x")
+    assert not Home(tmp_path).purge()
+    assert (tmp_path / "logs" / "mine.log").exists()
 
 
 def test_usual_port_or_its_neighbour_but_the_asked_one_or_none() -> None:

@@ -82,8 +82,10 @@ def down(*, home: Path | None, timeout: float, purge: bool) -> None:
         sys.exit(FAILED)
     click.echo("stopped" if stopped else f"no mesh runs on {folder.root}")
     if purge:
-        folder.purge()
-        click.echo(f"removed the data in {folder.root}")
+        purged = folder.purge()
+        click.echo(
+            ("removed the data in" if purged else "no data of a mesh in") + f" {folder.root}"
+        )
 
 
 @click.command()

@@ -97,8 +97,13 @@ class Home:
         for file in self.root.glob("bend.db*"):
             shutil.copy2(file, folder / file.name)
 
-    def purge(self) -> None:
-        """Remove everything that the mesh made; what others put there stays."""
+    def purge(self) -> bool:
+        """Remove everything that the mesh made; what others put there stays.
+
+        Returns False where no mesh was ever made: folders of such names are somebody else's.
+        """
+        if not self._format.is_file():
+            return False
         for folder in (self.certs, self.logs, self.nats, self.blobs, self.root / "backups"):
             shutil.rmtree(folder, ignore_errors=True)
         for file in (*self.root.glob("bend.db*"), self._format):
@@ -107,6 +112,7 @@ class Home:
         for folder in (self.models, self.root):
             with contextlib.suppress(OSError):
                 folder.rmdir()
+        return True
 
     def held(self) -> bool:
         """Tell whether a supervisor runs on this folder now."""
