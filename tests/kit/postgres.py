@@ -16,7 +16,7 @@ import pytest
 from bend_server.storage.tables import metadata
 from tests.kit.programs import free_port
 
-START_S = 120.0
+START_S = 240.0
 CONNECT_S = 20.0
 STOP_S = 60.0
 # What the driver raises when the server goes away or comes up. Its InternalClientError belongs to
