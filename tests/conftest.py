@@ -5,6 +5,7 @@ workers (`make test`) one of them runs exactly these, the other one everything e
 """
 
 import contextlib
+import os
 from collections.abc import Callable, Generator
 from pathlib import Path
 
@@ -37,6 +38,11 @@ ORDER = (
     "e2e",
 )
 FIGURE = "figure"
+
+# What the tests start listens on loopback: a proxy that leads out of this machine is not for it.
+LOOPBACK = "127.0.0.1,localhost,::1"
+for variable in ("NO_PROXY", "no_proxy"):
+    os.environ[variable] = ",".join(filter(None, (os.environ.get(variable), LOOPBACK)))
 
 # How long an example takes says whether the machine is busy, and nothing else. The examples are the
 # same in each run, so that what fails once fails again; `make soak` looks for others.
