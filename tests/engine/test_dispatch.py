@@ -124,6 +124,20 @@ async def test_frames_grow_with_the_load(house: House) -> None:
 
 
 @housed
+async def test_each_executor_gets_two_frames_of_what_waits(house: House) -> None:
+    engine = await house.engine()
+    plan = await house.workflow(fan_out(60))
+    serving = [await house.executor(name="x1")]
+    await finish(engine, (await begin(engine, plan)).execution)
+    assert [len(frame.tasks) for frame in serving[0].frames] == [30, 30, 1]
+    serving += [await house.executor(name=name) for name in ("x2", "x3")]
+    serving[0].frames.clear()
+    await finish(engine, (await begin(engine, plan)).execution)
+    sizes = [len(frame.tasks) for executor in serving for frame in executor.frames]
+    assert sorted(sizes) == [1, *[10] * 6]
+
+
+@housed
 async def test_small_instances_get_small_frames(house: House) -> None:
     """A frame belongs to one executor: the other instances would have nothing to do."""
     engine = await house.engine()

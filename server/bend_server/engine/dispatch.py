@@ -218,7 +218,7 @@ class Dispatch:
         """Hand out at most `left` tasks of one lane; return how many may still go."""
         routes = self._routes
         groups = lane.route(routes)
-        size = max(1, min(self._frame_max, lane.count // 4))
+        waiting = lane.count
         while lane.count and left > 0:
             best: Group | None = None
             room = 0
@@ -232,6 +232,7 @@ class Dispatch:
                         best, room = group, free
             if best is None:
                 break
+            size = min(self._frame_max, -(-waiting // best.frames))
             count = min(size, best.frame_max, room)
             if lane.share is not None:
                 lane.share.gave(count)

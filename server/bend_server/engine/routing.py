@@ -12,6 +12,9 @@ Version = tuple[int, int, int, str]
 
 # What shares remember of earlier tasks; without it they start anew.
 SHARES_MAX = 10_000
+# One executor takes a frame, and a frame costs as much as three tasks: each executor gets two of
+# what waits, so that it has one under way while the next is made.
+FRAMES_EACH = 2
 
 
 def parse_version(text: str) -> Version:
@@ -28,9 +31,10 @@ def parse_version(text: str) -> Version:
 class Group:
     """One instance group over all executors.
 
-    `credit` sums what live executors announce; `frame_max` is how many tasks one frame may have;
-    `routable` tells whether new tasks may go there; `empty_us` is when the last executor left it,
-    0 while there is one; `open` counts tries that are handed out to it.
+    `credit` sums what live executors announce; `frames` is into how many frames what waits is cut,
+    and `frame_max` how many tasks one may have; `routable` tells whether new tasks may go there;
+    `empty_us` is when the last executor left it, 0 while there is one; `open` counts tries that are
+    handed out to it.
     """
 
     __slots__ = (
@@ -38,6 +42,7 @@ class Group:
         "credit",
         "empty_us",
         "frame_max",
+        "frames",
         "labels",
         "long_running",
         "name",
@@ -52,6 +57,7 @@ class Group:
         self.name = announced.group
         self.describe(announced)
         self.credit = 0
+        self.frames = FRAMES_EACH
         self.frame_max = 1
         self.routable = False
         self.empty_us = 0
@@ -239,13 +245,14 @@ class Routes:
 
     def _sum(self, now_us: int) -> bool:
         changed = False
-        sums: dict[str, tuple[int, int, bool]] = {}
+        sums: dict[str, tuple[int, int, bool, int]] = {}
         for executor in self._executors.values():
             for name, (credit, largest, takes) in executor.groups.items():
-                total, most, routable = sums.get(name, (0, 0, False))
-                sums[name] = total + credit, max(most, largest), routable or takes
+                total, most, routable, many = sums.get(name, (0, 0, False, 0))
+                sums[name] = total + credit, max(most, largest), routable or takes, many + takes
         for name, group in self.groups.items():
-            credit, largest, routable = sums.get(name, (0, 0, False))
+            credit, largest, routable, executors = sums.get(name, (0, 0, False, 0))
+            group.frames = FRAMES_EACH * max(1, executors)
             # A frame is held by one executor: larger ones than half of what an instance takes
             # at once would keep work from the other instances.
             group.frame_max = 1 if group.long_running else max(1, largest // 2)

@@ -1,4 +1,4 @@
-"""The group commit on SQLite: a few executemany calls in the one writer's transaction.
+"""The group commit on SQLite: a few statements in the one writer's transaction.
 
 The statements go to the driver's connection, which SQLAlchemy keeps: its layers would cost as much
 as a small commit.
@@ -10,7 +10,7 @@ import orjson
 
 from bend_server.core.errors import InvariantBroken
 from bend_server.core.ids import public_id
-from bend_server.core.model import StartRow
+from bend_server.core.model import FinishRow, StartRow
 from bend_server.ports.clock import Clock
 from bend_server.ports.store import Batch, Committed, Lease
 from bend_server.storage import leases
@@ -27,18 +27,24 @@ from bend_server.storage.rules import distinct_starts
 from bend_server.storage.sql_engine import SqlEngineStore
 from bend_server.storage.sqlite import SqliteDatabase
 from bend_server.storage.sqlite_extras import REQUEST, insert, reopen, write_extras
+from bend_server.storage.sqlite_rows import Rows, insertion
 
 # Parameters have no numbers: newer releases of Python take those for names.
-_START = (
-    insert("execution", (*START_COLUMNS, "first_run", "first_status")) + " ON CONFLICT DO NOTHING"
+_START = insertion(
+    "execution", (*START_COLUMNS, "first_run", "first_status"), " ON CONFLICT DO NOTHING"
 )
-_RESULT = insert("task_result", RESULT_COLUMNS)
-_EVENT = insert("execution_event", EVENT_COLUMNS)
+_RESULT = insertion("task_result", RESULT_COLUMNS)
+_EVENT = insertion("execution_event", EVENT_COLUMNS)
 _LABEL = insert("label", ("namespace", "key", "value", "execution"))
-_FINISH = (
-    "UPDATE execution SET run = ?, finish_seq = ?, status = ?, output = ?, blob = ?, "
-    "error = ?, finished_us = ?, parked = 0, wake_at_us = NULL, pause_reason = NULL "
-    f"WHERE id = ? AND status < {TERMINAL_FROM}"
+# The columns stand as in FinishRow; SQLite names those of VALUES so. Not WITH, which could name
+# them: the driver counts rows only of what begins with UPDATE.
+_FINISH = Rows(
+    "UPDATE execution SET run = ended.column2, finish_seq = ended.column3, "
+    "status = ended.column4, output = ended.column5, blob = ended.column6, "
+    "error = ended.column7, finished_us = ended.column8, "
+    "parked = 0, wake_at_us = NULL, pause_reason = NULL FROM (",
+    len(FinishRow._fields),
+    f") AS ended WHERE execution.id = ended.column1 AND execution.status < {TERMINAL_FROM}",
 )
 _CHANGE = (
     f"UPDATE execution SET status = ?, pause_reason = ? WHERE id = ? AND status < {TERMINAL_FROM}"
@@ -48,8 +54,8 @@ _PARK = (
     f"WHERE id = ? AND status < {TERMINAL_FROM}"
 )
 _OWNED = (
-    'SELECT p."partition" FROM engine_lease l LEFT JOIN "partition" p ON p.lease = l.id '
-    "WHERE l.id = ? AND l.epoch = ?"
+    'SELECT json_group_array(p."partition") FROM engine_lease l '
+    'LEFT JOIN "partition" p ON p.lease = l.id WHERE l.id = ? AND l.epoch = ?'
 )
 _WORKFLOW = "SELECT revision, archived FROM workflow WHERE namespace = ? AND name = ?"
 _REQUESTS = (
@@ -62,6 +68,7 @@ _NAMES = (
     "UNION ALL SELECT public_id FROM tombstone "
     "WHERE namespace = ? AND public_id IN (SELECT value FROM json_each(?))"
 )
+_NOT_OPEN = "an execution to change is unknown or has ended"
 
 
 class _IdTaken(Exception):
@@ -115,18 +122,19 @@ def commit(
         parks = [row for row in parks if row.execution not in refused]
         changes = [row for row in changes if row.execution not in refused]
     if results:
-        connection.executemany(_RESULT, signed_run_ids(results))
+        _RESULT.write(connection, signed_run_ids(results))
     if events:
-        connection.executemany(_EVENT, events)
+        _EVENT.write(connection, events)
     for statement, rows in (
         (_CHANGE, [(*row[1:], row.execution) for row in changes]),
         (_PARK, [(row.wake_at_us, row.wake_at_us, row.execution) for row in parks]),
-        (_FINISH, [(*row[1:], row.execution) for row in finishes]),
     ):
         if rows:
             changed = connection.executemany(statement, rows)
             if changed.rowcount != len(rows):
-                raise InvariantBroken("an execution to change is unknown or has ended")
+                raise InvariantBroken(_NOT_OPEN)
+    if finishes and _FINISH.write(connection, finishes) != len(finishes):
+        raise InvariantBroken(_NOT_OPEN)
     if batch.extras():
         write_extras(connection, batch, refused)
     return Committed(frozenset([row.id for row in started]))
@@ -137,8 +145,10 @@ def _fence(connection: sqlite3.Connection, lease: Lease, partitions: frozenset[i
 
     Expiry does not matter here: the process that holds the file's lock is alone.
     """
-    owned = connection.execute(_OWNED, (lease.id, lease.epoch)).fetchall()
-    if not owned or not partitions.issubset([number for (number,) in owned]):
+    (owned,) = connection.execute(_OWNED, (lease.id, lease.epoch)).fetchone()
+    # A lease that is gone has no row; one without partitions has a row without a number.
+    numbers = orjson.loads(owned)
+    if not numbers or not partitions.issubset(numbers):
         raise leases.lost(lease)
 
 
@@ -153,8 +163,8 @@ def _start(
         connection, _without_known_requests(connection, _allowed(connection, batch))
     )
     if one_by_one:
-        allowed = [row for row in allowed if connection.execute(_START, _first(row)).rowcount == 1]
-    elif allowed and connection.executemany(_START, map(_first, allowed)).rowcount != len(allowed):
+        allowed = [row for row in allowed if _START.write(connection, [_first(row)])]
+    elif _START.write(connection, [_first(row) for row in allowed]) != len(allowed):
         raise _IdTaken
     requests = [
         (
