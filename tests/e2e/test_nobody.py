@@ -91,7 +91,9 @@ def environment(home: Path) -> dict[str, str]:
     """
     scripts = sysconfig.get_path("scripts")
     path = f"{scripts}:/usr/local/bin:/usr/bin:/bin"
-    common = {"PATH": path, "HOME": str(home), "BEND_HOME": str(home / "mesh")}
+    # A company's proxy, which knows nothing of this machine's loopback.
+    proxies = dict.fromkeys(("HTTP_PROXY", "http_proxy", "https_proxy"), "http://127.0.0.1:9")
+    common = {"PATH": path, "HOME": str(home), "BEND_HOME": str(home / "mesh"), **proxies}
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     packages = [p for p in sys.path if "site-packages" in p or p.startswith(str(ROOT))]
     for python, more in (

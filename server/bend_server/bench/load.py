@@ -30,6 +30,7 @@ def channel(address: str, certs: Path, identity: str) -> grpc.aio.Channel:
     )
     options = [
         ("grpc.ssl_target_name_override", "localhost"),
+        ("grpc.enable_http_proxy", 0),
         ("grpc.max_receive_message_length", 64 << 20),
         ("grpc.max_send_message_length", 64 << 20),
     ]

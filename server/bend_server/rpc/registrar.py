@@ -94,6 +94,8 @@ class RegistryClient:
             grpc.ssl_channel_credentials(roots, key, certificate),
             options=[
                 ("grpc.ssl_target_name_override", self._server_name),
+                # A proxy in the environment leads out of the mesh.
+                ("grpc.enable_http_proxy", 0),
                 ("grpc.initial_reconnect_backoff_ms", 100),
                 ("grpc.min_reconnect_backoff_ms", 100),
                 ("grpc.max_reconnect_backoff_ms", 2000),
