@@ -80,10 +80,10 @@ async def test_a_refused_start_takes_its_rows_along(backend: Backend) -> None:
         )
         assert (await write(stores, lease, batch)).started == {fine.id}
         assert await stores.engine.load(second.id) is None
-        assert await stores.reads.task_results(second.id) == []
-        assert await stores.reads.execution_events(second.id) == []
+        assert (await stores.reads.history(second.id)).results == []
+        assert (await stores.reads.history(second.id)).events == []
         assert await stores.engine.find_request("default", "r") is None
-        assert len(await stores.reads.task_results(fine.id)) == 1
+        assert len((await stores.reads.history(fine.id)).results) == 1
 
 
 @in_loop
@@ -102,8 +102,8 @@ async def test_a_second_row_of_one_try_leaves_nothing(backend: Backend) -> None:
             await write(stores, lease, batch)
         assert caught.value.reason not in {"DEPENDENCY_DOWN", "OWNERSHIP_MOVED"}
         assert await stores.engine.load(other.id) is None
-        assert len(await stores.reads.task_results(start.id)) == 1
-        assert await stores.reads.execution_events(start.id) == []
+        assert len((await stores.reads.history(start.id)).results) == 1
+        assert (await stores.reads.history(start.id)).events == []
         await write(stores, lease, Batch(starts=[other]))
 
 

@@ -42,8 +42,8 @@ async def nothing_was_written(stores: Stores, old: StartRow = OLD) -> None:
     assert (stored.results, stored.events, stored.finish) == ([], [], None)
     assert [len(page) async for page in stores.engine.load_unfinished([3], 10)] == [1]
     assert await stores.engine.load(NEW.id) is None
-    assert await stores.reads.task_results(NEW.id) == []
-    assert await stores.reads.execution_events(NEW.id) == []
+    assert (await stores.reads.history(NEW.id)).results == []
+    assert (await stores.reads.history(NEW.id)).events == []
     assert await stores.engine.find_request("default", "r") is None
     listed = await stores.reads.executions(
         "default", workflow=None, statuses=[], label=("a", "b"), before=None, limit=10

@@ -1,5 +1,6 @@
 """Committed state as the API reads it: pages, filters, cursors."""
 
+import asyncio
 from typing import Any
 
 from bend_server.core.model import ExecutionStatus
@@ -93,6 +94,27 @@ async def test_lists_leave_payloads_out(backend: Backend) -> None:
 
 
 @in_loop
+async def test_a_history_is_of_one_moment(backend: Backend) -> None:
+    """Else a fold sees a result without the event before it, and a watch loses a row."""
+    async with backend.ready() as (stores, lease):
+        row = start_row(1)
+        await write(stores, lease, Batch(starts=[row]))
+
+        async def grow() -> None:
+            for seq in range(0, 300, 2):
+                rows = [result_row(row.id, seq)]
+                await write(stores, lease, Batch(results=rows, events=[event_row(row.id, seq + 1)]))
+
+        growing = asyncio.ensure_future(grow())
+        while not growing.done():
+            history = await stores.reads.history(row.id)
+            found = sorted(one.seq for kind in history for one in kind)
+            assert found == list(range(len(found)))
+            await asyncio.sleep(0)
+        await growing
+
+
+@in_loop
 async def test_rows_after_a_cursor(backend: Backend) -> None:
     async with backend.ready() as (stores, lease):
         row = start_row(1)
@@ -100,11 +122,11 @@ async def test_rows_after_a_cursor(backend: Backend) -> None:
         events = [event_row(row.id, seq) for seq in (1, 3)]
         await write(stores, lease, Batch(starts=[row], results=results[::-1], events=events))
         reads = stores.reads
-        assert await reads.task_results(row.id) == results
-        assert await reads.task_results(row.id, 2) == results[2:]
-        assert await reads.execution_events(row.id) == events
-        assert await reads.execution_events(row.id, 1) == events[1:]
-        assert await reads.task_results(row.id + 1) == []
+        assert (await reads.history(row.id)).results == results
+        assert (await reads.history(row.id, 2)).results == results[2:]
+        assert (await reads.history(row.id)).events == events
+        assert (await reads.history(row.id, 1)).events == events[1:]
+        assert (await reads.history(row.id + 1)).results == []
         await reads.ping()
 
 

@@ -132,14 +132,14 @@ async def test_retention_deletes_every_row_of_an_execution(backend: Backend) -> 
         assert await engine.forget_finished(T0_US + 100, 10) == []
         assert await engine.forget_finished(T0_US + 101, 10) == [(old.id, "default")]
         assert await engine.load(old.id) is None
-        assert await reads.task_results(old.id) == []
-        assert await reads.execution_events(old.id) == []
+        assert (await reads.history(old.id)).results == []
+        assert (await reads.history(old.id)).events == []
         assert await engine.find_public("default", old.public_id) is None
         listed = await reads.executions(
             "default", workflow=None, statuses=[], label=("team", "a"), before=None, limit=10
         )
         assert [row.id for row in listed] == [open_.id, new.id]
-        assert len(await reads.task_results(new.id)) == 1
+        assert len((await reads.history(new.id)).results) == 1
         assert await engine.forget_finished(T0_US + 2 * DAY_US, 10) == [(new.id, "default")]
         assert await engine.forget_finished(T0_US + 2 * DAY_US, 10) == []
 

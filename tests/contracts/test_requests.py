@@ -36,7 +36,7 @@ async def test_twins_in_one_batch_start_once(backend: Backend) -> None:
         assert (await write(stores, lease, batch)).started == {twins[0].id, named[0].id}
         for row in batch.starts:
             first = row.id in {twins[0].id, named[0].id}
-            assert len(await stores.reads.task_results(row.id)) == int(first)
+            assert len((await stores.reads.history(row.id)).results) == int(first)
 
 
 @in_loop

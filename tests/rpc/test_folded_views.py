@@ -8,14 +8,12 @@ import pytest
 from bend_server.core.errors import CorruptHistory
 from bend_server.core.model import (
     ITEM_NONE,
-    EventRow,
     Phase,
-    ResultRow,
     TaskStatus,
 )
 from bend_server.ports.engine import TaskOverlay
 from bend_server.ports.store import ExecutionSummary
-from bend_server.rpc.folded_views import FoldedViews, contiguous
+from bend_server.rpc.folded_views import FoldedViews
 from bend_server.rpc.views import TaskView
 from tests.kit.machine_run import Run
 from tests.language.documents import plan_of
@@ -50,17 +48,9 @@ def overlay_of(run: Run) -> list[TaskOverlay]:
     return found
 
 
-def shown(
-    run: Run,
-    overlay: Sequence[TaskOverlay] = (),
-    rows: Sequence[ResultRow] | None = None,
-    events: Sequence[EventRow] | None = None,
-) -> dict[tuple[str, int], TaskView]:
+def shown(run: Run, overlay: Sequence[TaskOverlay] = ()) -> dict[tuple[str, int], TaskView]:
     """Return the views of what is committed, by task and item."""
-    results, said = contiguous(
-        run.results if rows is None else rows, run.events if events is None else events
-    )
-    made = FoldedViews(run.plan, summary_of(run), results, said, overlay).views()
+    made = FoldedViews(run.plan, summary_of(run), run.results, run.events, overlay).views()
     assert len({(view.task, view.item) for view in made}) == len(made)
     return {(view.task, view.item): view for view in made}
 
@@ -308,32 +298,6 @@ def lived() -> Run:
     run.complete("end")
     assert run.ended == "COMPLETED"
     return run
-
-
-def test_rows_up_to_the_first_gap_count() -> None:
-    run = lived()
-    every = sorted([*run.results, *run.events], key=lambda row: row.seq)
-    rows, events = contiguous(run.results, run.events)
-    assert (rows, events) == (run.results, run.events), "the end of a run is no gap"
-    for gone in every:
-        rows, events = contiguous(
-            [row for row in run.results if row is not gone],
-            [event for event in run.events if event is not gone],
-        )
-        kept = sorted(row.seq for row in (*rows, *events))
-        assert kept == [row.seq for row in every if row.seq < gone.seq]
-
-
-@pytest.mark.parametrize("newest", range(1, 12))
-def test_events_are_read_before_rows(newest: int) -> None:
-    """Rows that came between the two reads, and the events they follow from, do not meet."""
-    run = lived()
-    events = [event for event in run.events if event.seq <= newest]
-    views = shown(run, events=events)
-    assert ("each", ITEM_NONE) in views
-    unread = next((event.seq for event in run.events if event.seq > newest), None)
-    rows, said = contiguous(run.results, events)
-    assert all(unread is None or row.seq < unread for row in (*rows, *said))
 
 
 def test_a_history_with_a_hole_is_no_history() -> None:

@@ -223,17 +223,17 @@ async def test_pages_of_tasks_show_the_moment_of_the_first(
         await it.engine.result(internal, 0)
         await it.engine.result(internal, 1)
         request.page_token = answer.next_page_token
-        read = it.stores.reads.task_results
+        read = it.stores.reads.history
 
         async def again(execution: int, after_seq: int = 0) -> NoReturn:
             raise AssertionError("the rows were read for a second page")
 
         with monkeypatch.context() as kept:
-            kept.setattr(it.stores.reads, "task_results", again)
+            kept.setattr(it.stores.reads, "history", again)
             second = await it.stub.ListTaskRuns(request, metadata=USER, timeout=30)
         assert [task.status for task in second.tasks] == [execution_pb2.TaskRun.PENDING]
         # Another replica, or this one later: from the rows, as they are now.
-        monkeypatch.setattr(it.stores.reads, "task_results", read)
+        monkeypatch.setattr(it.stores.reads, "history", read)
         for _ in range(task_listings.KEPT_MAX):
             first = pb.ListTaskRunsRequest(execution_id=public, page_size=1)
             await it.stub.ListTaskRuns(first, metadata=USER, timeout=30)

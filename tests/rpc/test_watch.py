@@ -11,7 +11,7 @@ import pytest
 from bend.internal.v1 import frames_pb2
 from bend.v1 import engine_service_pb2 as pb
 from bend.v1 import execution_pb2
-from bend_server.core.model import EventKind, EventRow, ExecutionStatus, Failure, TaskStatus
+from bend_server.core.model import EventKind, ExecutionStatus, Failure, TaskStatus
 from bend_server.ports.engine import TaskOverlay
 from bend_server.rpc import execution_watch
 from tests.kit.certificates import TestAuthority
@@ -170,34 +170,6 @@ async def test_a_state_stands_between_the_rows_that_led_to_it_and_its_own(
             "TASK second COMPLETED",
             "EXECUTION COMPLETED",
         ]
-
-
-@in_loop
-async def test_a_row_that_is_committed_between_two_reads_is_not_lost(
-    authority: TestAuthority, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with engine_room(authority) as it:
-        public, internal = await it.started()
-        await it.engine.event(internal, EventKind.SIGNALLED)
-        seen = Seen(it, execution_id=public)
-        await seen.until(2)
-        await eventually(lambda: it.engine.watchers(internal) == 1)
-        reads = it.stores.reads
-        read = reads.execution_events
-        slipped: list[int] = []
-
-        async def slow(execution: int, after_seq: int = 0) -> list[EventRow]:
-            if not slipped:
-                slipped.append(execution)
-                await it.engine.result(execution, 0)
-                await it.engine.event(execution, EventKind.SIGNALLED)
-            return await read(execution, after_seq)
-
-        monkeypatch.setattr(reads, "execution_events", slow)
-        await it.engine.say(internal)
-        await seen.until(4)
-        assert seen.words()[2:] == ["TASK first COMPLETED", "EXECUTION RUNNING"]
-        await seen.stop()
 
 
 @in_loop

@@ -126,7 +126,7 @@ async def test_a_commit_waits_for_a_takeover_and_is_fenced(postgres_server: Post
             await taker.close()
         with pytest.raises(LeaseLost):
             await late
-        assert await stores.reads.task_results(start_row(1).id) == []
+        assert (await stores.reads.history(start_row(1).id)).results == []
 
 
 @in_loop

@@ -247,6 +247,13 @@ class EngineStore(ControlStore, Protocol):
         ...
 
 
+class History(NamedTuple):
+    """Rows of one execution, each kind ordered by seq."""
+
+    results: list[ResultRow]
+    events: list[EventRow]
+
+
 class ExecutionSummary(NamedTuple):
     """An execution's row as lists show it. Payloads are None in lists."""
 
@@ -317,12 +324,8 @@ class ReadStore(ControlReads, Protocol):
         """List the children of an execution by id, strictly after one; payloads left out."""
         ...
 
-    async def task_results(self, execution: int, after_seq: int = -1) -> list[ResultRow]:
-        """Read an execution's result rows after a seq, ordered by seq."""
-        ...
-
-    async def execution_events(self, execution: int, after_seq: int = -1) -> list[EventRow]:
-        """Read an execution's event rows after a seq, ordered by seq."""
+    async def history(self, execution: int, after_seq: int = -1) -> History:
+        """Read an execution's rows after a seq, all as of one moment."""
         ...
 
     async def revision(

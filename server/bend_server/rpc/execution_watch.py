@@ -19,7 +19,6 @@ from bend_server.ports.engine import TaskOverlay
 from bend_server.ports.store import ExecutionSummary
 from bend_server.rpc import views, watch_events
 from bend_server.rpc.chunk_tails import Backlog, Chunk
-from bend_server.rpc.folded_views import contiguous
 from bend_server.rpc.rooms import Rooms, unknown_execution
 from bend_server.rpc.transient_states import TransientStates
 from bend_server.rpc.watch_events import Event, Position
@@ -152,14 +151,9 @@ class ExecutionWatch:
 
     async def _durable(self, *, live: bool = False) -> list[Event]:
         """Return the events of all rows after the last seq, in order; `live`: then open tries."""
-        reads, execution, after = self._rooms.reads, self._summary.id, self._at.seq
-        # A row that is committed between the reads must not hide one that the first did not see.
-        results, happened = contiguous(
-            await reads.task_results(execution, after),
-            await reads.execution_events(execution, after),
-            max(after, 0),
-        )
-        rows: list[ResultRow | EventRow] = [*results, *happened]
+        # One moment: a row between two reads would hide one that the first did not see.
+        history = await self._rooms.reads.history(self._summary.id, self._at.seq)
+        rows: list[ResultRow | EventRow] = [*history.results, *history.events]
         rows.sort(key=lambda row: row.seq)
         shown = []
         for row in rows:

@@ -42,26 +42,6 @@ _RUNNING = int(TaskStatus.RUNNING)
 _COMPLETED = int(TaskStatus.COMPLETED)
 
 
-def contiguous(
-    rows: Sequence[ResultRow], events: Sequence[EventRow], after: int = 0
-) -> tuple[list[ResultRow], list[EventRow]]:
-    """Return the rows behind seq `after` up to the first gap: two reads see two moments.
-
-    The end of a run takes a seq of its own and has no row here; only a new run follows it.
-    """
-    last = after
-    merged: list[ResultRow | EventRow] = sorted([*rows, *events], key=lambda row: row.seq)
-    for row in merged:
-        new_run = isinstance(row, EventRow) and row.kind in NEW_RUNS
-        if row.seq > last + (2 if new_run else 1):
-            break
-        last = row.seq
-    return (
-        [row for row in rows if row.seq <= last],
-        [event for event in events if event.seq <= last],
-    )
-
-
 def folded_state(
     plan: Plan, summary: ExecutionSummary, rows: Sequence[ResultRow], events: Sequence[EventRow]
 ) -> ExecutionState:

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-from bend_server.core.model import EventRow, ResultRow
 from bend_server.ports.store import (
     ComponentRow,
     ExecutionSummary,
+    History,
     StoredRevision,
     VersionPolicy,
     WorkflowSummary,
@@ -102,17 +102,16 @@ class MemoryReadStore(MemoryControlReads):
         ]
         return found[:limit]
 
-    async def task_results(self, execution: int, after_seq: int = -1) -> list[ResultRow]:
-        """Read result rows after a seq."""
+    async def history(self, execution: int, after_seq: int = -1) -> History:
+        """Read an execution's rows after a seq."""
         record = self._db.executions.get(execution)
-        rows = [] if record is None else record.stored().results
-        return [row for row in rows if row.seq > after_seq]
-
-    async def execution_events(self, execution: int, after_seq: int = -1) -> list[EventRow]:
-        """Read event rows after a seq."""
-        record = self._db.executions.get(execution)
-        rows = [] if record is None else record.stored().events
-        return [row for row in rows if row.seq > after_seq]
+        if record is None:
+            return History([], [])
+        stored = record.stored()
+        return History(
+            [row for row in stored.results if row.seq > after_seq],
+            [row for row in stored.events if row.seq > after_seq],
+        )
 
     async def revision(
         self, namespace: str, workflow: str, revision: int | None

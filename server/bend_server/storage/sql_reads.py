@@ -16,8 +16,8 @@ from sqlalchemy import (
     select,
 )
 
-from bend_server.core.model import EventRow, ResultRow
-from bend_server.ports.store import ExecutionSummary, StoredRevision, WorkflowSummary
+from bend_server.core.model import EventRow
+from bend_server.ports.store import ExecutionSummary, History, StoredRevision, WorkflowSummary
 from bend_server.storage import tables
 from bend_server.storage.database import Database, among, listed
 from bend_server.storage.rows import EVENT_COLUMNS, RESULT_COLUMNS, result_rows
@@ -165,21 +165,16 @@ class SqlReadStore(SqlControlReads):
         found = await self._db.query(lambda connection: connection.execute(query).all())
         return [ExecutionSummary._make(row) for row in found]
 
-    async def task_results(self, execution: int, after_seq: int = -1) -> list[ResultRow]:
-        """Read result rows after a seq, ordered by seq."""
+    async def history(self, execution: int, after_seq: int = -1) -> History:
+        """Read an execution's rows after a seq, on one snapshot."""
         values = {"number": execution, "after": after_seq}
-        found = await self._db.query(
-            lambda connection: connection.execute(_RESULTS_AFTER, values).all()
-        )
-        return result_rows(found)
 
-    async def execution_events(self, execution: int, after_seq: int = -1) -> list[EventRow]:
-        """Read event rows after a seq, ordered by seq."""
-        values = {"number": execution, "after": after_seq}
-        found = await self._db.query(
-            lambda connection: connection.execute(_EVENTS_AFTER, values).all()
-        )
-        return [EventRow._make(row) for row in found]
+        def read(connection: Connection) -> History:
+            results = connection.execute(_RESULTS_AFTER, values).all()
+            events = connection.execute(_EVENTS_AFTER, values).all()
+            return History(result_rows(results), [EventRow._make(row) for row in events])
+
+        return await self._db.read(read)
 
     async def revision(
         self, namespace: str, workflow: str, revision: int | None

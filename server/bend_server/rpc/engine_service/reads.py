@@ -13,7 +13,7 @@ from bend_server.ports.store import ExecutionSummary
 from bend_server.rpc import messages, paging, rest_json, views
 from bend_server.rpc.engine_service.call import Call, call_of, wait_seconds
 from bend_server.rpc.engine_service.outputs import page_with_outputs, with_outputs
-from bend_server.rpc.folded_views import NEW_RUNS, FoldedViews, contiguous
+from bend_server.rpc.folded_views import NEW_RUNS, FoldedViews
 from bend_server.rpc.rooms import OUTPUT_BYTES_MAX, Rooms
 
 TASKS_SHOWN_MAX = 1000
@@ -31,12 +31,9 @@ async def execution_tasks(
     live = not views.is_terminal(summary.status) and summary.status != ExecutionStatus.PENDING
     if overlay is None:
         overlay = rooms.engine.waiting(summary.id) if live else []
-    # Events first: a row that they speak of is there when the rows are read.
-    events = await rooms.reads.execution_events(summary.id)
-    rows = await rooms.reads.task_results(summary.id)
+    rows, events = await rooms.reads.history(summary.id)
     if plan.plain and not any(event.kind in FOLDED for event in events):
         return views.task_views(plan, rows, overlay, live=live)
-    rows, events = contiguous(rows, events)
     made = FoldedViews(plan, summary, rows, events, overlay).views()
     return await _with_children(rooms, summary.namespace, made)
 
