@@ -7,9 +7,11 @@ from unittest.mock import patch
 from bend.internal.v1 import control_pb2
 from bend_server.core.model import ExecutionStatus
 from bend_server.engine.recovery import Recovery
+from bend_server.ports.engine import StartOutcome
 from bend_server.ports.queue import RESULTS, TASKS
 from bend_server.queue.memory import MemoryQueue
 from tests.engine.house import (
+    FakeExecutor,
     House,
     begin,
     command,
@@ -20,6 +22,17 @@ from tests.engine.house import (
     until,
 )
 from tests.kit.plans import chain
+
+
+async def crashed_with_ten(house: House) -> tuple[FakeExecutor, list[StartOutcome]]:
+    """Crash an engine whose ten executions of one task are all with an executor."""
+    first = await house.engine("e1")
+    executor = await house.executor(lambda task: None)
+    plan = await house.workflow(chain(1))
+    outcomes = await first.start_executions([command(plan) for _ in range(10)])
+    await until(lambda: len(executor.seen) == 10)
+    await house.crash(first)
+    return executor, outcomes
 
 
 @housed
@@ -43,12 +56,7 @@ async def test_a_restart_goes_on_where_it_was(house: House) -> None:
 @housed
 async def test_results_that_waited_count_at_once(house: House) -> None:
     """Results that nobody committed are found in RESULTS, not run again."""
-    first = await house.engine("e1")
-    executor = await house.executor(lambda task: None)
-    plan = await house.workflow(chain(1))
-    outcomes = await first.start_executions([command(plan) for _ in range(10)])
-    await until(lambda: len(executor.seen) == 10)
-    await house.crash(first)
+    executor, outcomes = await crashed_with_ten(house)
     await house.publish_results(executor, [completed(task) for task in executor.seen])
     for stored in house.broker.held(TASKS, "tasks.>"):
         house.broker.streams[TASKS].remove(stored.sequence)
@@ -62,12 +70,7 @@ async def test_results_that_waited_count_at_once(house: House) -> None:
 @housed
 async def test_no_try_is_said_open_before_the_results_were_read(house: House) -> None:
     """An executor that was killed with the engine asks what to run again while it recovers."""
-    first = await house.engine("e1")
-    executor = await house.executor(lambda task: None)
-    plan = await house.workflow(chain(1))
-    outcomes = await first.start_executions([command(plan) for _ in range(10)])
-    await until(lambda: len(executor.seen) == 10)
-    await house.crash(first)
+    executor, outcomes = await crashed_with_ten(house)
     # The dead engine was sent them, so they come by no lane soon.
     dead = MemoryQueue(house.broker, "dead")
     (await dead.consume(RESULTS, "results.0", "r-0", 10, None)).demand(9)

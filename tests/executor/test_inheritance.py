@@ -23,6 +23,17 @@ async def killed(stage: Stage, house: House, service: Service) -> None:
     await stage.loop_sleep(0.5)
 
 
+async def inherited(stage: Stage) -> tuple[House, Service]:
+    """Return an executor, with a service, after one that was killed while a long task ran."""
+    house = await stage.house(sole=True)
+    service = await Service(house.room, components=[LONG]).up()
+    await house.publish([queued(1)], "train")
+    await service.got(1)
+    await killed(stage, house, service)
+    after = await stage.house("x2", sole=True)
+    return after, await Service(after.room, components=[LONG], instance="i2").up()
+
+
 def deliveries(stage: Stage) -> list[int]:
     """Return how often each frame that is not acked was delivered, in the stream's order."""
     [durable] = stage.broker.streams[TASKS].durables.values()
@@ -94,13 +105,7 @@ async def test_beside_others_the_queue_decides(stage: Stage) -> None:
 @on_stage
 async def test_what_was_wiped_meanwhile_is_not_touched(stage: Stage) -> None:
     """Sequences count from 1 again: a hand-back of the old 1 must not reach the new 1."""
-    house = await stage.house(sole=True)
-    service = await Service(house.room, components=[LONG]).up()
-    await house.publish([queued(1)], "train")
-    await service.got(1)
-    await killed(stage, house, service)
-    after = await stage.house("x2", sole=True)
-    again = await Service(after.room, components=[LONG], instance="i2").up()
+    after, again = await inherited(stage)
     stage.broker.wipe()
     await after.publish([queued(2)], "train")
     await again.got(1)
@@ -144,13 +149,7 @@ async def test_long_running_tasks_wait_for_their_services(stage: Stage) -> None:
 @on_stage
 async def test_a_stopped_executor_hands_nothing_back_later(stage: Stage) -> None:
     """Its own end leaves long-running tasks to whoever adopts them."""
-    house = await stage.house(sole=True)
-    service = await Service(house.room, components=[LONG]).up()
-    await house.publish([queued(1)], "train")
-    await service.got(1)
-    await killed(stage, house, service)
-    after = await stage.house("x2", sole=True)
-    again = await Service(after.room, components=[LONG], instance="i2").up()
+    after, again = await inherited(stage)
     await after.room.stop()
     await eventually(lambda: again.ended)
     await stage.loop_sleep(15)

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 import re
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from bend.cli.main import Root
 from tests.integration.one_process import one_process
 from tests.kit.certificates import TestAuthority
 from tests.kit.loops import eventually, in_loop
+from tests.kit.projects import environment, passed_tests
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,23 +28,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def environment(**more: str) -> dict[str, str]:
-    plain = {name: value for name, value in os.environ.items() if not name.startswith("BEND_")}
-    return plain | more
-
-
 def test_its_own_tests_pass(project: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
-        cwd=project,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "2 passed" in done.stdout
+    assert "2 passed" in passed_tests(project)
 
 
 def test_it_follows_our_own_rules(project: Path) -> None:

@@ -1,15 +1,13 @@
 """The code of docs/components.md does what the page says."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from bend.cli.main import cli
 from bend.v1.registry_service_pb2 import ContractChange
-from tests.integration.test_component_project import environment
 from tests.kit.documents import blocks
+from tests.kit.projects import passed_tests
 
 PAGE = Path(__file__).parents[2] / "docs" / "components.md"
 
@@ -19,17 +17,7 @@ def test_its_component_passes_its_tests(tmp_path: Path) -> None:
     assert [block.title for block in written] == ["component.py", "test_component.py"]
     for block in written:
         (tmp_path / block.title).write_text(block.text)
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
-        cwd=tmp_path,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "3 passed" in done.stdout
+    assert "3 passed" in passed_tests(tmp_path)
 
 
 def test_it_names_every_kind_of_change() -> None:

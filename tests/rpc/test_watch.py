@@ -50,6 +50,14 @@ class Seen:
             await self.done
 
 
+async def watching(it: EngineRoom, public: str, internal: int) -> Seen:
+    """Begin a watch; return once it has shown the start, and the engine knows of it."""
+    seen = Seen(it, execution_id=public)
+    await seen.until(1)
+    await eventually(lambda: it.engine.watchers(internal) == 1)
+    return seen
+
+
 def frame(internal: int, *chunks: tuple[int, bytes], run_id: int = 77) -> bytes:
     message = frames_pb2.ChunkFrame()
     for index, data in chunks:
@@ -70,10 +78,8 @@ async def test_every_change_comes_in_order_and_the_last_is_terminal(
 ) -> None:
     async with engine_room(authority) as it:
         public, internal = await it.started()
-        seen = Seen(it, execution_id=public)
-        await seen.until(1)
+        seen = await watching(it, public, internal)
         running = TaskOverlay(0, -1, TaskStatus.RUNNING, 1, 1, "w", 1, "")
-        await eventually(lambda: it.engine.watchers(internal) == 1)
         await it.engine.say(internal, [running])
         await seen.until(2)
         await it.engine.say(internal, [running])
@@ -110,9 +116,7 @@ async def test_a_wait_comes_after_the_rows_and_only_the_newest_state_counts(
 ) -> None:
     async with engine_room(authority) as it:
         public, internal = await it.started()
-        seen = Seen(it, execution_id=public)
-        await seen.until(1)
-        await eventually(lambda: it.engine.watchers(internal) == 1)
+        seen = await watching(it, public, internal)
         waits = TaskOverlay(1, -1, TaskStatus.WAITING, 1, 1, "", 0, "timer")
         backoff = TaskOverlay(0, -1, TaskStatus.WAITING, 1, 1, "", 0, "retry at noon")
         again = TaskOverlay(0, -1, TaskStatus.RUNNING, 2, 2, "w", 1, "")
@@ -138,9 +142,7 @@ async def test_a_state_stands_between_the_rows_that_led_to_it_and_its_own(
 ) -> None:
     async with engine_room(authority) as it:
         public, internal = await it.started()
-        seen = Seen(it, execution_id=public)
-        await seen.until(1)
-        await eventually(lambda: it.engine.watchers(internal) == 1)
+        seen = await watching(it, public, internal)
         failure = Failure("X", retryable=True).to_json()
         failed = await it.engine.result(
             internal, 0, status=int(TaskStatus.FAILED), output=None, error=failure,
@@ -178,9 +180,7 @@ async def test_what_a_result_began_comes_after_it_and_every_event_has_its_time(
 ) -> None:
     async with engine_room(authority) as it:
         public, internal = await it.started()
-        seen = Seen(it, execution_id=public)
-        await seen.until(1)
-        await eventually(lambda: it.engine.watchers(internal) == 1)
+        seen = await watching(it, public, internal)
         scheduled = TaskOverlay(1, -1, TaskStatus.SCHEDULED, 1, 1, "", 0, "")
         await it.engine.result(internal, 0, changed=[scheduled])
         await seen.until(3)

@@ -3,14 +3,15 @@
 import http.server
 import json
 import threading
+from abc import ABC, abstractmethod
 from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
 Query = dict[str, list[str]]
 
 
-class FakeJsonApi:
-    """Answers by `answer`, which a real stand-in has; `prefix` is taken off each path."""
+class FakeJsonApi(ABC):
+    """Answers by `answer`, which each stand-in has; `prefix` is taken off each path."""
 
     prefix = ""
 
@@ -34,9 +35,9 @@ class FakeJsonApi:
         self._server.shutdown()
         self._server.server_close()
 
+    @abstractmethod
     def answer(self, method: str, path: str, query: Query, body: Any) -> tuple[int, Any]:
         """Return (status, JSON value; None: no body)."""
-        raise NotImplementedError
 
     def _handler(self) -> type[http.server.BaseHTTPRequestHandler]:
         api = self
