@@ -22,6 +22,7 @@ class TransientStates:
     def __init__(self, tasks: int) -> None:
         self._kept_max = tasks + SPARE
         self._kept: list[TaskOverlay] = []
+        self._index: dict[Unit, list[TaskOverlay]] | None = None
         self._shown: dict[Unit, tuple[int, int, str]] = {}
         self._closed: dict[Unit, int] = {}
         self._ended: set[Unit] = set()
@@ -43,8 +44,8 @@ class TransientStates:
         unit = (row.task, row.item)
         before = [
             entry
-            for entry in self._kept
-            if (entry.task, entry.item) == unit and entry.try_ == row.try_ and not entry.waiting
+            for entry in self._by_unit().get(unit, ())
+            if entry.try_ == row.try_ and not entry.waiting
         ]
         self._closed[unit] = row.try_
         if row.retry_at_us is None:
@@ -56,7 +57,7 @@ class TransientStates:
 
         What follows from a row behind it stays for later.
         """
-        kept, self._kept = self._kept, []
+        kept, self._kept, self._index = self._kept, [], None
         newest = {(entry.task, entry.item): entry for entry in kept}
         shown: list[TaskOverlay] = []
         waits: list[TaskOverlay] = []
@@ -73,6 +74,14 @@ class TransientStates:
             elif entry is newest[unit]:
                 waits.append(entry)
         return [entry for entry in [*shown, *waits] if self._new(entry)]
+
+    def _by_unit(self) -> dict[Unit, list[TaskOverlay]]:
+        """Return what is kept by unit, made once for all rows of a reading."""
+        if self._index is None:
+            self._index = {}
+            for entry in self._kept:
+                self._index.setdefault((entry.task, entry.item), []).append(entry)
+        return self._index
 
     def _new(self, entry: TaskOverlay) -> bool:
         unit = (entry.task, entry.item)
