@@ -9,7 +9,7 @@ import ssl
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -272,6 +272,68 @@ def test_supervisor_killed_leaves_nothing_and_the_next_up_works(tmp_path: Path) 
             own.up()
             assert account(own)["ready"]
             assert not set(own.pids().values()) & set(pids.values())
+        finally:
+            own.down()
+
+
+KEPT = """
+name: kept
+tasks:
+  - {id: first, type: wait, duration: 1ms}
+  - {id: go, type: signal, name: go, timeout: PATIENCE, depends_on: [first]}
+"""
+
+
+def told(mesh: Mesh, ids: Sequence[str]) -> list[dict[str, Any]]:
+    """Return what `bend executions get --json` says, but for the time that goes by."""
+    found = [json.loads(mesh.bend("executions", "get", one, "--json")) for one in ids]
+    for one in found:
+        del one["duration_ms"]
+    return found
+
+
+def states(mesh: Mesh, ids: Sequence[str]) -> list[str]:
+    """Return the status of each execution and of its task `go`."""
+    return [f"{one['status']} {one['tasks']['go']['status']}" for one in told(mesh, ids)]
+
+
+def test_after_a_kill_of_all_at_once_the_state_is_what_it_was(tmp_path: Path) -> None:
+    with heavy():
+        own = Mesh(tmp_path / "home", None)
+        own.up()
+        try:
+            file = tmp_path / "kept.yaml"
+            ids = []
+            for patience in ("1ms", "1h", "1h", "1h"):
+                file.write_text(KEPT.replace("PATIENCE", patience))
+                ids.append(own.bend("run", str(file), "--detach").strip())
+            late, done, waiting, paused = ids
+            own.bend("executions", "signal", done, "go", "7")
+            own.bend("wait", done)
+            wait_until(lambda: told(own, [late])[0]["status"] == "FAILED", BACK_S, "its end")
+            wait_until(
+                lambda: states(own, [waiting, paused]) == ["RUNNING WAITING"] * 2, BACK_S, "waits"
+            )
+            own.bend("executions", "pause", paused)
+            before = told(own, ids)
+            assert [one["status"] for one in before] == [
+                *("FAILED", "COMPLETED", "RUNNING", "PAUSED")
+            ]
+            pids = own.pids()
+            endpoints = json.loads((own.home / "run" / "endpoints.json").read_text())
+            for pid in (endpoints["pid"], *pids.values()):
+                os.kill(pid, signal.SIGKILL)
+            wait_until(lambda: not any(map(alive, pids.values())), BACK_S, "all have ended")
+            own.up()
+            wait_until(lambda: told(own, ids) == before, BACK_S, "the same state")
+            own.bend("executions", "resume", paused)
+            for one in (waiting, paused):
+                own.bend("executions", "signal", one, "go", "8")
+                own.bend("wait", one)
+            assert [one["output"] for one in told(own, ids)] == [
+                None,
+                *({"go": n} for n in (7, 8, 8)),
+            ]
         finally:
             own.down()
 
