@@ -47,43 +47,42 @@ async def _ask(
     timeout_s: float,
     metadata: list[tuple[str, str]],
 ) -> list[descriptor_pb2.FileDescriptorProto]:
-    opened = channel.stream_stream(
+    # The stream of requests has one each: what is written later may meet the end of the call, and
+    # then grpc.aio forgets the server's status for one of its own.
+    opened: Any = channel.unary_stream(
         path,
         request_serializer=pb.ServerReflectionRequest.SerializeToString,
         response_deserializer=pb.ServerReflectionResponse.FromString,
     )
-    call: Any = opened(timeout=timeout_s, metadata=metadata)
-    try:
-        found: dict[str, descriptor_pb2.FileDescriptorProto] = {}
-        size = 0
-        wanted = [pb.ServerReflectionRequest(file_containing_symbol=service)]
-        while wanted:
-            request = wanted.pop()
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + timeout_s
+    found: dict[str, descriptor_pb2.FileDescriptorProto] = {}
+    size = 0
+    wanted = [pb.ServerReflectionRequest(file_containing_symbol=service)]
+    while wanted:
+        request = wanted.pop()
+        call = opened(request, timeout=max(0.001, deadline - loop.time()), metadata=metadata)
+        try:
             async for file, length in _answer(call, request, service):
                 size += length
                 found.setdefault(file.name, file)
-            if len(found) > FILES_MAX or size > BYTES_MAX:
-                raise invalid(f"{service} is described by more than {FILES_MAX} files or 8 MiB")
-            asked = {one.file_by_filename for one in wanted}
-            missing = {name for file in found.values() for name in file.dependency}
-            wanted += [
-                pb.ServerReflectionRequest(file_by_filename=name)
-                for name in sorted(missing - found.keys() - asked)
-                if known_file(name) is None
-            ]
-        return list(found.values())
-    finally:
-        call.cancel()
+        finally:
+            call.cancel()
+        if len(found) > FILES_MAX or size > BYTES_MAX:
+            raise invalid(f"{service} is described by more than {FILES_MAX} files or 8 MiB")
+        asked = {one.file_by_filename for one in wanted}
+        missing = {name for file in found.values() for name in file.dependency}
+        wanted += [
+            pb.ServerReflectionRequest(file_by_filename=name)
+            for name in sorted(missing - found.keys() - asked)
+            if known_file(name) is None
+        ]
+    return list(found.values())
 
 
 async def _answer(
     call: Any, request: pb.ServerReflectionRequest, service: str
 ) -> AsyncIterator[tuple[descriptor_pb2.FileDescriptorProto, int]]:
-    try:
-        await call.write(request)
-    except asyncio.InvalidStateError:
-        # The call has ended already; reading raises its status.
-        pass
     answer = await call.read()
     if answer is grpc.aio.EOF:
         # A server without reflection ends the stream at once; its status says why.
